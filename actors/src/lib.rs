@@ -1,0 +1,1 @@
+//! Owners of changing local state, and the views requests read.

@@ -1,0 +1,1 @@
+//! An honest stranger: mock providers, load, comparison reports.

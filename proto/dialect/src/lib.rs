@@ -1,0 +1,1 @@
+//! Reads, writes and translates every LLM wire format without IO.

@@ -1,0 +1,1 @@
+//! Whole-system worlds: scenarios, goldens and house rules as tests.
