@@ -3,8 +3,11 @@
 //! This crate knows no clock, no socket and no task: the same input gives the same result on every node, for ever.
 #![deny(clippy::iter_over_hash_type)]
 
+pub mod command;
 pub mod failure;
 pub mod id;
 pub mod outcome;
 pub mod secret;
+pub mod spec;
 pub mod unit;
+pub mod wire;
