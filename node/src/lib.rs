@@ -1,1 +1,3 @@
-//! One gateway process.
+//! One gateway process: listeners, pipeline, providers, admin, CLI, and the wiring.
+
+pub mod clock;
