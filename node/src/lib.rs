@@ -1,3 +1,5 @@
 //! One gateway process: listeners, pipeline, providers, admin, CLI, and the wiring.
 
 pub mod clock;
+pub mod upstream;
+pub mod view;

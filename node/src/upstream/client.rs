@@ -1,0 +1,268 @@
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use super::connect::{ConnectError, Version, connect};
+use super::{Endpoint, UpstreamBody};
+use crate::clock;
+
+type Body = Full<Bytes>;
+
+/// Idle connections kept for one endpoint by one data thread.
+const IDLE_MAX: usize = 512;
+/// Below the idle timeouts of the balancers in front of common providers (60 s), so that we close first.
+const IDLE_FOR: Duration = Duration::from_secs(50);
+/// Streams one h2 connection carries before another is opened, so that one stall is not everyone's.
+const STREAMS_MAX: usize = 64;
+/// A stream that its reader leaves lying holds at most this much of the connection's window.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// The connections of one data thread to all endpoints.
+#[derive(Default)]
+pub struct Client {
+    /// Only its own thread locks it, and never across an await; the lock is there because futures must be `Send`.
+    hosts: Mutex<HashMap<usize, Host>>,
+}
+
+struct Host {
+    /// Keeps the endpoint alive, so that its address stays a valid key.
+    endpoint: Arc<Endpoint>,
+    idle: Vec<Idle>,
+    shared: Vec<Shared>,
+}
+
+/// An HTTP/1.1 connection between calls. The last one back is the first one out: few stay warm, the rest can close.
+struct Idle {
+    sender: http1::SendRequest<Body>,
+    since: Instant,
+}
+
+/// An h2 connection.
+#[derive(Clone)]
+struct Shared {
+    sender: http2::SendRequest<Body>,
+    streams: Arc<AtomicUsize>,
+}
+
+/// Why no reply's head came.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// No connection: nothing was written.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection broke after the request may have been written.
+    #[error("connection broke before the reply's head")]
+    Broken(#[source] hyper::Error),
+    /// The request cannot be put into words.
+    #[error("the request's URL is malformed")]
+    Url(#[from] http::Error),
+}
+
+/// A connection in use, and the way home.
+pub(super) struct Lease {
+    client: Arc<Client>,
+    endpoint: Arc<Endpoint>,
+    connection: Connection,
+}
+
+enum Connection {
+    One(http1::SendRequest<Body>),
+    Many(StreamGuard),
+}
+
+/// One stream's place on an h2 connection.
+struct StreamGuard(Arc<AtomicUsize>);
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Lease {
+    /// Gives the connection back after a reply was read to its end.
+    pub(super) fn give_back(self) {
+        match self.connection {
+            Connection::One(sender) => self.client.put_idle(&self.endpoint, sender),
+            // A place on an h2 connection is given back by its guard.
+            Connection::Many(_) => {}
+        }
+    }
+}
+
+impl Client {
+    /// Sends a request whose URI is path and query; answers with the reply's head and its body.
+    ///
+    /// A pooled connection that turns out closed before anything was written costs nothing but another try; once bytes
+    /// may have left, the error is the caller's to judge, because the provider may have begun (and billed) the call.
+    ///
+    /// # Errors
+    /// [`SendError`]; the connection is closed then.
+    pub async fn send(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        mut request: Request<Body>,
+        connect_limit: Duration,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        if let Some(shared) = self.take_shared(endpoint) {
+            return self.send_h2(endpoint, shared, request).await;
+        }
+        request.headers_mut().insert(header::HOST, endpoint.authority.clone());
+        if endpoint.wants_absolute_form() {
+            *request.uri_mut() = absolute(endpoint, request.uri())?;
+        }
+        while let Some(mut sender) = self.take_idle(endpoint) {
+            // The connection's task may not have seen the end of the last reply yet; it is polled before we are.
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(self.lend(endpoint, response, Connection::One(sender))),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(SendError::Broken(error.into_error())),
+                },
+            }
+        }
+        let (stream, version) = connect(endpoint, connect_limit).await?;
+        match version {
+            Version::H1 => {
+                let (mut sender, connection) =
+                    http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
+                tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "upstream connection ended");
+                    }
+                });
+                let response = sender.send_request(request).await.map_err(SendError::Broken)?;
+                Ok(self.lend(endpoint, response, Connection::One(sender)))
+            }
+            Version::H2 => {
+                let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .keep_alive_interval(PING_EVERY)
+                    .handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(ConnectError::Http)?;
+                tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "upstream h2 connection ended");
+                    }
+                });
+                let shared = Shared { sender, streams: Arc::new(AtomicUsize::new(1)) };
+                self.lock(endpoint, |host| host.shared.push(shared.clone()));
+                self.send_h2(endpoint, shared, request).await
+            }
+        }
+    }
+
+    /// Sends on an h2 connection whose stream count already includes this call.
+    async fn send_h2(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        mut shared: Shared,
+        mut request: Request<Body>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        let place = StreamGuard(shared.streams.clone());
+        request.headers_mut().remove(header::HOST);
+        *request.uri_mut() = absolute(endpoint, request.uri())?;
+        let response = shared.sender.send_request(request).await.map_err(SendError::Broken)?;
+        Ok(self.lend(endpoint, response, Connection::Many(place)))
+    }
+
+    fn lend(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        response: Response<Incoming>,
+        connection: Connection,
+    ) -> Response<UpstreamBody> {
+        let lease = Lease { client: self.clone(), endpoint: endpoint.clone(), connection };
+        response.map(|incoming| UpstreamBody::new(incoming, lease))
+    }
+
+    fn take_shared(&self, endpoint: &Arc<Endpoint>) -> Option<Shared> {
+        endpoint.tls.as_ref()?;
+        self.lock(endpoint, |host| {
+            host.shared.retain(|shared| !shared.sender.is_closed());
+            let free = host.shared.iter().find(|shared| shared.streams.load(Ordering::Relaxed) < STREAMS_MAX)?;
+            free.streams.fetch_add(1, Ordering::Relaxed);
+            Some(free.clone())
+        })
+    }
+
+    fn take_idle(&self, endpoint: &Arc<Endpoint>) -> Option<http1::SendRequest<Body>> {
+        let now = clock::now();
+        self.lock(endpoint, |host| {
+            while let Some(idle) = host.idle.pop() {
+                if !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < IDLE_FOR {
+                    return Some(idle.sender);
+                }
+            }
+            None
+        })
+    }
+
+    fn put_idle(&self, endpoint: &Arc<Endpoint>, sender: http1::SendRequest<Body>) {
+        let since = clock::now();
+        self.lock(endpoint, |host| {
+            if host.idle.len() < IDLE_MAX {
+                host.idle.push(Idle { sender, since });
+            }
+        });
+    }
+
+    /// Closes what has been idle too long, and forgets endpoints that nobody else knows any more.
+    pub fn sweep(&self) {
+        let now = clock::now();
+        let mut hosts = self.hosts();
+        hosts.retain(|_, host| {
+            host.idle.retain(|idle| !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < IDLE_FOR);
+            host.shared.retain(|shared| !shared.sender.is_closed());
+            Arc::strong_count(&host.endpoint) > 1
+        });
+    }
+
+    /// The connections that wait for a call.
+    pub fn idle_connections(&self) -> usize {
+        self.hosts().values().map(|host| host.idle.len()).sum()
+    }
+
+    fn lock<T>(&self, endpoint: &Arc<Endpoint>, act: impl FnOnce(&mut Host) -> T) -> T {
+        let mut hosts = self.hosts();
+        let host = match hosts.entry(Arc::as_ptr(endpoint).addr()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                entry.insert(Host { endpoint: endpoint.clone(), idle: Vec::new(), shared: Vec::new() })
+            }
+        };
+        act(host)
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<usize, Host>> {
+        // A panic inside leaves at worst one connection fewer in the pool.
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The whole URL of a call, as h2 and plain proxies want it.
+fn absolute(endpoint: &Endpoint, path: &Uri) -> Result<Uri, http::Error> {
+    let scheme = endpoint.url().scheme.as_str();
+    Uri::builder()
+        .scheme(scheme)
+        .authority(endpoint.authority.as_bytes())
+        .path_and_query(path.path_and_query().map_or("/", |path| path.as_str()))
+        .build()
+}

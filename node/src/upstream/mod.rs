@@ -1,0 +1,13 @@
+//! Calls to providers: one client a data thread, with its own connections.
+
+mod body;
+mod client;
+mod connect;
+mod endpoint;
+mod tls;
+
+pub use body::UpstreamBody;
+pub use client::{Client, SendError};
+pub use connect::ConnectError;
+pub use endpoint::Endpoint;
+pub use tls::TlsError;

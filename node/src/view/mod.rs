@@ -1,0 +1,185 @@
+//! What requests read: the agreed spec in the form that serves a call fastest.
+//!
+//! A view is built on the control plane whenever the agreed state changes, and never changes afterwards.
+
+mod build;
+mod near;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use troupe_dialect::{Dialect, Operation};
+use troupe_proto::id::{CredentialId, KeyId, ModelId, ProviderId, Revision};
+use troupe_proto::secret::KeyHash;
+use troupe_proto::spec::Pattern;
+
+pub use build::BuildError;
+
+use crate::upstream::Endpoint;
+
+/// One consistent look at what the cluster agreed on.
+#[derive(Default)]
+pub struct View {
+    /// The revision it was built from.
+    pub revision: Revision,
+    keys: HashMap<KeyHash, Arc<Key>>,
+    exact: HashMap<Box<str>, Arc<Pool>>,
+    /// Wildcards, the longest beginning first.
+    open: Vec<(Box<str>, Arc<Pool>)>,
+    endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// A virtual key.
+pub struct Key {
+    /// Its name.
+    pub id: KeyId,
+    models: Option<Vec<Pattern>>,
+    expires: Option<i64>,
+}
+
+/// A model that clients can ask for.
+pub struct Pool {
+    /// Its configured name, perhaps with `*` at its end.
+    pub id: ModelId,
+    /// Its targets, the best priority first.
+    pub members: Vec<Member>,
+    /// Models to try when no member can serve.
+    pub fallbacks: Vec<ModelId>,
+}
+
+/// A target of a pool: a provider, one of its credentials, and a model there.
+pub struct Member {
+    /// Whom to call.
+    pub provider: Arc<Provider>,
+    /// With what.
+    pub credential: Option<Arc<Credential>>,
+    /// The models the credential is good for.
+    credential_models: Option<Vec<Pattern>>,
+    /// The model's name there; `None` passes on the name that was asked for.
+    pub model: Option<Arc<str>>,
+    /// Lower goes first.
+    pub priority: u32,
+    /// Its share within its priority; never 0.
+    pub weight: u64,
+    /// How long each step may take.
+    pub limits: CallLimits,
+}
+
+/// A provider's credential, ready to send.
+pub struct Credential {
+    /// Its name.
+    pub id: CredentialId,
+    /// The header it travels in.
+    pub header: HeaderName,
+    /// That header's value, marked sensitive.
+    pub value: HeaderValue,
+}
+
+/// A provider, ready to call.
+pub struct Provider {
+    /// Its name.
+    pub id: ProviderId,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Where its connections go.
+    pub endpoint: Arc<Endpoint>,
+    /// Headers that go with each call.
+    pub headers: HeaderMap,
+    base_path: String,
+    azure_api_version: Option<String>,
+}
+
+/// How long each step of a call may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallLimits {
+    /// To open a connection.
+    pub connect: Duration,
+    /// To the reply's head.
+    pub first_byte: Duration,
+    /// Between two pieces of a reply.
+    pub idle: Duration,
+    /// In all.
+    pub total: Duration,
+}
+
+impl View {
+    /// The key with this secret's hash.
+    pub fn key(&self, hash: &KeyHash) -> Option<&Arc<Key>> {
+        self.keys.get(hash)
+    }
+
+    /// The pool that serves a model by this name: the one of exactly this name, else the longest wildcard that fits.
+    pub fn pool(&self, asked: &str) -> Option<&Arc<Pool>> {
+        self.exact
+            .get(asked)
+            .or_else(|| self.open.iter().find(|(prefix, _)| asked.starts_with(&**prefix)).map(|(_, pool)| pool))
+    }
+
+    /// The configured names, wildcards left out, in order.
+    pub fn model_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.exact.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Names of models that this key may use and that look like `asked`, the nearest first.
+    pub fn near_names(&self, asked: &str, key: &Key) -> Vec<String> {
+        let allowed = self.exact.keys().map(|name| &**name).filter(|name| key.may_use(name));
+        near::nearest(asked, allowed)
+    }
+
+    /// Counts of keys, models and endpoints, for status pages.
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        (self.keys.len(), self.exact.len() + self.open.len(), self.endpoints.len())
+    }
+}
+
+impl Key {
+    /// Whether its time has run out at `now` (seconds since 1970).
+    pub fn is_expired(&self, now: i64) -> bool {
+        self.expires.is_some_and(|end| end <= now)
+    }
+
+    /// Whether it may use the model a client asks for by this name.
+    pub fn may_use(&self, model: &str) -> bool {
+        self.models.as_ref().is_none_or(|allowed| allowed.iter().any(|pattern| pattern.matches(model)))
+    }
+}
+
+impl Member {
+    /// Whether this member can be called for a model that a client asks for by this name.
+    pub fn takes(&self, asked: &str) -> bool {
+        let there = self.model.as_deref().unwrap_or(asked);
+        self.credential_models.as_ref().is_none_or(|good_for| good_for.iter().any(|pattern| pattern.matches(there)))
+    }
+}
+
+impl Provider {
+    /// Path and query of a call.
+    ///
+    /// Azure has the deployment in the path: `/openai/deployments/{model}/chat/completions?api-version=...`.
+    pub fn path(&self, operation: Operation, model: &str, query: Option<&str>) -> String {
+        let base = &self.base_path;
+        let path = operation.path();
+        match (&self.azure_api_version, query) {
+            (Some(version), _) if self.dialect == Dialect::OpenAi => {
+                let deployment = percent_encoding::utf8_percent_encode(model, percent_encoding::NON_ALPHANUMERIC);
+                let version = percent_encoding::utf8_percent_encode(version, QUERY_VALUE);
+                // A base URL may already end in `/openai`, as Azure's own SDK takes it.
+                let base = base.strip_suffix("/openai").unwrap_or(base);
+                format!("{base}/openai/deployments/{deployment}{path}?api-version={version}")
+            }
+            (Some(_) | None, Some(query)) => format!("{base}{path}?{query}"),
+            (Some(_) | None, None) => format!("{base}{path}"),
+        }
+    }
+}
+
+/// What is escaped in the value of a query parameter.
+const QUERY_VALUE: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[cfg(test)]
+mod tests;

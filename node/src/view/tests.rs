@@ -1,0 +1,122 @@
+use troupe_proto::id::{CredentialId, KeyId, ModelId, ProviderId, Revision};
+use troupe_proto::secret::{KeyHash, Secret};
+use troupe_proto::spec::{self, Auth, Credential, Model, Pattern, Rules, Spec, Target, Wire};
+
+use super::*;
+
+fn provider(url: &str, credentials: &[(&str, u32, Option<&str>)]) -> spec::Provider {
+    let credential = |weight: u32, models: Option<&str>| Credential {
+        secret: Secret::new("sk".to_owned()),
+        weight,
+        models: models.map(|text| vec![Pattern::parse(text).unwrap()]),
+    };
+    spec::Provider {
+        wire: Wire::OpenAi,
+        base_url: url.parse().unwrap(),
+        auth: Auth::Bearer,
+        credentials: credentials.iter().map(|(n, w, m)| (CredentialId::new(n), credential(*w, *m))).collect(),
+        azure_api_version: None,
+        headers: BTreeMap::default(),
+        ca_pem: None,
+        proxy: None,
+        rules: Rules::default(),
+    }
+}
+
+use std::collections::BTreeMap;
+
+fn target(provider: &str, weight: u32, priority: u32) -> Target {
+    Target { provider: ProviderId::new(provider), model: None, weight, priority }
+}
+
+fn spec() -> Spec {
+    let model = |targets| Model { targets, fallbacks: vec![], rules: Rules::default() };
+    Spec {
+        providers: [
+            (ProviderId::new("a"), provider("http://127.0.0.1:1/v1", &[("x", 3, None), ("y", 1, Some("gpt-*"))])),
+            (ProviderId::new("b"), provider("http://127.0.0.1:2/v1", &[])),
+        ]
+        .into(),
+        models: [
+            (ModelId::new("gpt-4o"), model(vec![target("b", 1, 1), target("a", 9, 0)])),
+            (ModelId::new("gpt-*"), model(vec![target("a", 1, 0)])),
+            (ModelId::new("*"), model(vec![target("b", 1, 0)])),
+        ]
+        .into(),
+        keys: BTreeMap::from([(
+            KeyId::new("k"),
+            spec::Key {
+                hash: KeyHash::of(b"secret"),
+                models: Some(vec![Pattern::parse("gpt-*").unwrap()]),
+                expires: Some(100),
+                metadata: BTreeMap::default(),
+            },
+        )]),
+        defaults: Rules::default(),
+    }
+}
+
+#[test]
+fn the_exact_name_wins_then_the_longest_wildcard() {
+    let view = View::build(&spec(), Revision(1), &View::default()).unwrap();
+
+    let pool = |name: &str| view.pool(name).unwrap().id.as_str().to_owned();
+    assert_eq!((pool("gpt-4o"), pool("gpt-5"), pool("llama")), ("gpt-4o".into(), "gpt-*".into(), "*".into()));
+}
+
+#[test]
+fn a_pool_holds_each_target_with_each_key_best_priority_first() {
+    let view = View::build(&spec(), Revision(1), &View::default()).unwrap();
+
+    let pool = view.pool("gpt-4o").unwrap();
+    let seen: Vec<_> = pool.members.iter().map(|m| (m.provider.id.as_str(), m.priority, m.weight)).collect();
+    assert_eq!(seen, [("a", 0, 6_750_000), ("a", 0, 2_250_000), ("b", 1, 1_000_000)]);
+    assert!(pool.members[1].takes("gpt-4o"));
+    assert!(!view.pool("gpt-5").unwrap().members[1].takes("other"));
+}
+
+#[test]
+fn a_key_is_known_by_its_hash_until_it_expires() {
+    let view = View::build(&spec(), Revision(1), &View::default()).unwrap();
+
+    let key = view.key(&KeyHash::of(b"secret")).unwrap();
+    assert!(!key.is_expired(99) && key.is_expired(100));
+    assert!(key.may_use("gpt-9") && !key.may_use("llama"));
+    assert!(view.key(&KeyHash::of(b"other")).is_none());
+}
+
+#[test]
+fn a_reload_keeps_the_endpoints_that_did_not_change() {
+    let old = View::build(&spec(), Revision(1), &View::default()).unwrap();
+    let mut changed = spec();
+    changed.providers.get_mut("b").unwrap().base_url = "http://127.0.0.1:3/v1".parse().unwrap();
+
+    let new = View::build(&changed, Revision(2), &old).unwrap();
+
+    let endpoint =
+        |view: &View, model: &str, at: usize| view.pool(model).unwrap().members[at].provider.endpoint.clone();
+    assert!(Arc::ptr_eq(&endpoint(&old, "gpt-4o", 0), &endpoint(&new, "gpt-4o", 0)));
+    assert!(!Arc::ptr_eq(&endpoint(&old, "gpt-4o", 2), &endpoint(&new, "gpt-4o", 2)));
+}
+
+#[test]
+fn azure_has_the_deployment_in_the_path() {
+    let mut spec = spec();
+    let azure = spec.providers.get_mut("b").unwrap();
+    azure.base_url = "https://x.openai.azure.com/openai".parse().unwrap();
+    azure.azure_api_version = Some("2026-01-01".to_owned());
+    azure.ca_pem = None;
+    let endpoint = crate::upstream::Endpoint::of(&provider("http://127.0.0.1:2", &[])).unwrap();
+
+    let provider = Provider {
+        id: ProviderId::new("b"),
+        dialect: Dialect::OpenAi,
+        endpoint: Arc::new(endpoint),
+        headers: HeaderMap::new(),
+        base_path: azure.base_url.path.clone(),
+        azure_api_version: azure.azure_api_version.clone(),
+    };
+
+    let path = provider.path(Operation::Chat, "my gpt", None);
+    assert_eq!(path, "/openai/deployments/my%20gpt/chat/completions?api-version=2026-01-01");
+}
