@@ -3,6 +3,15 @@
 //! The same dialect in and out is never decoded: `peek` looks at the few members the gateway needs and the bytes are
 //! forwarded as they came. Between dialects a body goes through one canonical form.
 
+pub mod error;
+pub mod fault;
+pub mod headers;
+pub mod json;
+pub mod meter;
+pub mod models;
+pub mod peek;
+pub mod sse;
+
 /// A wire format that clients or providers speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dialect {

@@ -1,0 +1,74 @@
+//! The events of Anthropic's Messages streams.
+
+use serde::Deserialize;
+
+use super::loose::{Object, Text, last_wins, object};
+use super::{AnthropicUsage, Seen, StreamMeter, finish};
+
+#[derive(Debug, Deserialize)]
+struct Event<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Text<'a>,
+    #[serde(borrow, default)]
+    message: Object<Message<'a>>,
+    #[serde(borrow, default)]
+    delta: Object<Delta<'a>>,
+    #[serde(default)]
+    usage: Object<AnthropicUsage>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    model: Text<'a>,
+    #[serde(default)]
+    usage: Object<AnthropicUsage>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow, default)]
+    stop_reason: Text<'a>,
+}
+
+impl StreamMeter {
+    pub(super) fn observe_messages(&mut self, text: &str) -> Option<Seen> {
+        if let Some(event) = object(text) {
+            return Some(self.messages_event(&event, text));
+        }
+        let again = last_wins(text)?;
+        object(&again).map(|event| self.messages_event(&event, &again))
+    }
+
+    fn messages_event(&mut self, event: &Event<'_>, text: &str) -> Seen {
+        match event.kind.get().unwrap_or_default() {
+            "content_block_delta" | "content_block_start" => Seen { content: true, ..Seen::FORWARD },
+            "message_start" => {
+                if let Some(message) = &event.message.0 {
+                    self.note_model(message.model.get());
+                    self.note_usage(message.usage.0.as_ref());
+                }
+                Seen::FORWARD
+            }
+            "message_delta" => {
+                self.note_usage(event.usage.0.as_ref());
+                let reason = event.delta.0.as_ref().and_then(|delta| delta.stop_reason.get());
+                self.finish = reason.and_then(finish::word).or(self.finish);
+                Seen { content: true, ..Seen::FORWARD }
+            }
+            "message_stop" => {
+                self.ended = true;
+                Seen { end: true, ..Seen::FORWARD }
+            }
+            "error" => self.observe_error(text),
+            // `content_block_stop`, `ping`, and whatever the wire gains.
+            _ => Seen::FORWARD,
+        }
+    }
+
+    fn note_usage(&mut self, usage: Option<&AnthropicUsage>) {
+        if let Some(usage) = usage {
+            self.anthropic.get_or_insert_default().merge(usage);
+        }
+    }
+}

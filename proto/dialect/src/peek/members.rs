@@ -1,0 +1,273 @@
+//! The outermost members of a request: the known ones kept as raw text, the others walked.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserializer as _;
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{BadBody, MODEL_BYTES_MAX, Peeked};
+use crate::Operation;
+use crate::json::{BadJson, Key, Kind, Walk, Walker};
+
+/// The members that are read, as they stand in the body.
+#[derive(Debug, Default)]
+pub(super) struct Members<'a> {
+    model: Option<&'a RawValue>,
+    stream: Option<&'a RawValue>,
+    stream_options: Option<&'a RawValue>,
+    n: Option<&'a RawValue>,
+    /// The output limits; a request may name two.
+    limits: [Option<&'a RawValue>; 2],
+    /// What kind of value carries the prompt, for the operations that must have one.
+    prompt: Option<Kind>,
+}
+
+/// What a member of some name is to the gateway.
+enum Role {
+    Model,
+    Stream,
+    StreamOptions,
+    N,
+    Limit(usize),
+    Prompt,
+    Other,
+}
+
+impl Role {
+    fn of(op: Operation, name: &str) -> Self {
+        use Operation::{Chat, Completions, CountTokens, Embeddings, Messages, Responses};
+        match (name, op) {
+            ("model", _) => Self::Model,
+            ("stream", Chat | Completions | Responses | Messages) => Self::Stream,
+            ("stream_options", Chat | Completions) => Self::StreamOptions,
+            ("n", Chat | Completions) => Self::N,
+            ("max_tokens", Chat | Completions | Messages) | ("max_output_tokens", Responses) => Self::Limit(0),
+            ("max_completion_tokens", Chat) => Self::Limit(1),
+            ("messages", Chat | Messages | CountTokens) | ("input", Embeddings) => Self::Prompt,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl<'a> Members<'a> {
+    /// Reads all of `text`, which begins an object.
+    pub(super) fn read(op: Operation, text: &'a str) -> Result<Self, BadJson> {
+        let walk = Walk::default();
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let members = (&mut reader).deserialize_map(Top { op, walk: &walk });
+        members.and_then(|members| reader.end().map(|()| members)).map_err(|error| walk.explain(&error))
+    }
+
+    /// Holds what was read to its types.
+    pub(super) fn checked(self, op: Operation, text: &str) -> Result<Peeked, BadBody> {
+        let (model, model_at) = model(self.model, text)?;
+        self.check_prompt(op)?;
+        let stream = boolean("stream", self.stream)?;
+        let options = StreamOptions::read(self.stream_options, text)?;
+        let include_usage = options.asks_for_usage();
+        let usage_edit = match op {
+            Operation::Chat | Operation::Completions if stream => options.edit(model_at.end),
+            Operation::Chat
+            | Operation::Completions
+            | Operation::Responses
+            | Operation::Embeddings
+            | Operation::Messages
+            | Operation::CountTokens => None,
+        };
+        let max_tokens = self.limits.into_iter().filter_map(whole).max();
+        Ok(Peeked { model, stream, include_usage, max_tokens, n: whole(self.n), model_at, usage_edit })
+    }
+
+    fn check_prompt(&self, op: Operation) -> Result<(), BadBody> {
+        match (op, self.prompt) {
+            (Operation::Completions | Operation::Responses, _) => Ok(()),
+            (Operation::Embeddings, None | Some(Kind::Null)) => Err(BadBody::field("input", "is required")),
+            (Operation::Embeddings, Some(_)) => Ok(()),
+            (Operation::Chat | Operation::Messages | Operation::CountTokens, Some(Kind::Array)) => Ok(()),
+            (Operation::Chat | Operation::Messages | Operation::CountTokens, None) => {
+                Err(BadBody::field("messages", "is required"))
+            }
+            (Operation::Chat | Operation::Messages | Operation::CountTokens, Some(kind)) => {
+                Err(BadBody::field("messages", format_args!("expected an array, found {kind}")))
+            }
+        }
+    }
+}
+
+/// Reads the outermost object.
+struct Top<'w, 'de> {
+    op: Operation,
+    walk: &'w Walk<'de>,
+}
+
+impl<'de> Visitor<'de> for Top<'_, 'de> {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Members::default();
+        let mut names = self.walk.open();
+        while let Some(name) = map.next_key_seed(Key)? {
+            let role = Role::of(self.op, &name);
+            names.add::<A::Error>(name)?;
+            match role {
+                Role::Model => members.model = Some(map.next_value()?),
+                Role::Stream => members.stream = Some(map.next_value()?),
+                Role::StreamOptions => members.stream_options = Some(map.next_value()?),
+                Role::N => members.n = Some(map.next_value()?),
+                Role::Limit(at) => {
+                    let value = map.next_value()?;
+                    if let Some(limit) = members.limits.get_mut(at) {
+                        *limit = Some(value);
+                    }
+                }
+                Role::Prompt => {
+                    let kind = map.next_value_seed(Walker::new(self.walk)).inspect_err(|_| names.note())?;
+                    members.prompt = Some(kind);
+                }
+                Role::Other => {
+                    map.next_value_seed(Walker::new(self.walk)).inspect_err(|_| names.note())?;
+                }
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// Where a value that was borrowed from `text` is in it.
+fn span(value: &RawValue, text: &str) -> Range<usize> {
+    let start = value.get().as_ptr().addr().saturating_sub(text.as_ptr().addr());
+    start..start + value.get().len()
+}
+
+fn model(value: Option<&RawValue>, text: &str) -> Result<(String, Range<usize>), BadBody> {
+    let Some(value) = value else { return Err(BadBody::field("model", "is required")) };
+    if Kind::of(value.get()) != Kind::String {
+        return Err(BadBody::expected("model", "a string", value.get()));
+    }
+    let Ok(model) = serde_json::from_str::<String>(value.get()) else {
+        return Err(BadBody::field("model", "has an escape that is no character"));
+    };
+    if model.is_empty() {
+        return Err(BadBody::field("model", "must not be empty"));
+    }
+    if model.len() > MODEL_BYTES_MAX {
+        return Err(BadBody::field("model", format_args!("is longer than {MODEL_BYTES_MAX} bytes")));
+    }
+    Ok((model, span(value, text)))
+}
+
+fn boolean(name: &str, value: Option<&RawValue>) -> Result<bool, BadBody> {
+    match value.map(RawValue::get) {
+        None | Some("null" | "false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(found) => Err(BadBody::expected(name, "true or false", found)),
+    }
+}
+
+fn whole(value: Option<&RawValue>) -> Option<u64> {
+    value?.get().parse().ok()
+}
+
+/// What `stream_options` says about usage, and where.
+enum StreamOptions {
+    Absent,
+    Null(Range<usize>),
+    /// An object without `include_usage`: where its first member would stand, and whether it has any.
+    Silent {
+        inside: usize,
+        empty: bool,
+    },
+    /// `include_usage` is false or null.
+    No(Range<usize>),
+    Yes,
+}
+
+impl StreamOptions {
+    fn read(value: Option<&RawValue>, text: &str) -> Result<Self, BadBody> {
+        let Some(value) = value else { return Ok(Self::Absent) };
+        let at = span(value, text);
+        match Kind::of(value.get()) {
+            Kind::Null => return Ok(Self::Null(at)),
+            Kind::Object => {}
+            Kind::Bool | Kind::Number | Kind::String | Kind::Array => {
+                return Err(BadBody::expected("stream_options", "an object", value.get()));
+            }
+        }
+        let walk = Walk::default();
+        let mut reader = serde_json::Deserializer::from_str(value.get());
+        let found = (&mut reader).deserialize_map(Options { walk: &walk });
+        let found = found.map_err(|error| match walk.explain(&error) {
+            BadJson::Duplicate { key, .. } => BadBody {
+                code: troupe_proto::failure::ErrorCode::DuplicateKey,
+                message: format!("stream_options: the member {key:?} is there twice"),
+                param: Some(format!("stream_options.{key}")),
+            },
+            // The place would be counted from the start of this member.
+            BadJson::TooDeep { .. } => BadBody::field("stream_options", "nests too deeply"),
+            BadJson::NotUtf8 { .. } | BadJson::Syntax { .. } | BadJson::NotAnObject { .. } => {
+                BadBody::field("stream_options", "is not valid JSON")
+            }
+        })?;
+        match found.include_usage {
+            Some(usage) if boolean("stream_options.include_usage", Some(usage))? => Ok(Self::Yes),
+            Some(usage) => Ok(Self::No(span(usage, text))),
+            None => Ok(Self::Silent { inside: at.start + 1, empty: found.empty }),
+        }
+    }
+
+    const fn asks_for_usage(&self) -> bool {
+        matches!(self, Self::Yes)
+    }
+
+    /// What to write where so that usage is asked for. `after_model` is a place where a member may follow.
+    fn edit(self, after_model: usize) -> Option<(Range<usize>, &'static str)> {
+        match self {
+            Self::Absent => Some((after_model..after_model, r#","stream_options":{"include_usage":true}"#)),
+            Self::Null(at) => Some((at, r#"{"include_usage":true}"#)),
+            Self::Silent { inside, empty: true } => Some((inside..inside, r#""include_usage":true"#)),
+            Self::Silent { inside, empty: false } => Some((inside..inside, r#""include_usage":true,"#)),
+            Self::No(at) => Some((at, "true")),
+            Self::Yes => None,
+        }
+    }
+}
+
+/// Reads `stream_options`.
+struct Options<'w, 'de> {
+    walk: &'w Walk<'de>,
+}
+
+struct OptionsFound<'de> {
+    include_usage: Option<&'de RawValue>,
+    empty: bool,
+}
+
+impl<'de> Visitor<'de> for Options<'_, 'de> {
+    type Value = OptionsFound<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = OptionsFound { include_usage: None, empty: true };
+        let mut names = self.walk.open();
+        while let Some(name) = map.next_key_seed(Key)? {
+            found.empty = false;
+            let is_usage = name == "include_usage";
+            names.add::<A::Error>(name)?;
+            if is_usage {
+                found.include_usage = Some(map.next_value()?);
+            } else {
+                map.next_value_seed(Walker::new(self.walk)).inspect_err(|_| names.note())?;
+            }
+        }
+        Ok(found)
+    }
+}
