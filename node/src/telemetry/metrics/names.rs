@@ -1,0 +1,115 @@
+//! Every metric's name, kind, labels and meaning. Nothing else in the house spells one.
+
+/// What a metric's number does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows, and starts at 0 with the process.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// Counts by size, with their sum.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the exposition format.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name, unit last.
+    pub name: &'static str,
+    /// What its number does.
+    pub kind: Kind,
+    /// The labels its series differ by, in this order.
+    pub labels: &'static [&'static str],
+    /// What it says, in one sentence.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($ident:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(#[doc = $help] pub(super) const $ident: Metric =
+            Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+
+        /// Every metric, in the order it is rendered in.
+        pub const ALL: &[Metric] = &[$($ident,)*];
+    };
+}
+
+metrics! {
+    BUILD_INFO = Gauge "troupe_build_info" ["version", "revision"] "Always 1; says what runs.";
+    REQUESTS = Counter "troupe_requests_total" ["operation", "model", "status_class", "outcome"] "Requests that ended.";
+    REQUESTS_IN_FLIGHT = Gauge "troupe_requests_in_flight" [] "Requests that have begun and not ended.";
+    REFUSED = Counter "troupe_refused_total" ["code"] "Requests the gateway refused before asking any provider, by error code.";
+    REQUEST_DURATION = Histogram "troupe_request_duration_seconds" ["operation", "model"] "Time from a request's head to the end of its reply.";
+    FIRST_TOKEN = Histogram "troupe_time_to_first_token_seconds" ["operation", "model"] "Time from a request's head to the first content sent to the client.";
+    TOKENS = Counter "troupe_tokens_total" ["model", "type"] "Tokens that providers reported; cached_read and cache_write are parts of input, reasoning is a part of output.";
+    ATTEMPTS = Counter "troupe_attempts_total" ["provider", "model", "outcome"] "Tries at a provider that ended.";
+    LOST = Counter "troupe_translation_lost_total" ["direction", "field"] "Fields that a translation between dialects had to drop.";
+    CONNECTIONS_OPEN = Gauge "troupe_connections_open" [] "Client connections that are open.";
+    CONNECTIONS = Counter "troupe_connections_total" [] "Client connections that were accepted.";
+    UPSTREAM_CONNECTIONS = Gauge "troupe_upstream_connections" ["provider"] "Connections to providers that are open.";
+    UPSTREAM_CONNECTS = Counter "troupe_upstream_connects_total" ["provider", "outcome"] "Tries to open a connection to a provider.";
+    ACCESS_LOG_LINES = Counter "troupe_access_log_lines_total" [] "Access log lines that were written.";
+    ACCESS_LOG_DROPPED = Counter "troupe_access_log_dropped_total" [] "Access log lines that were lost, because the ring was full or the file could not be written.";
+    PANICS = Counter "troupe_panics_total" [] "Panics that were caught; each is a fault of this gateway.";
+    CONFIG_RELOADS = Counter "troupe_config_reloads_total" ["outcome"] "Times the spec was read again, and whether it was applied.";
+    SPEC_REVISION = Gauge "troupe_spec_revision" [] "The revision of the agreed state that requests are served by.";
+    UPTIME = Gauge "troupe_uptime_seconds" [] "Time since this process began to serve metrics.";
+    PROCESS_START = Gauge "process_start_time_seconds" [] "When the process started, in seconds since 1970.";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" [] "CPU time the process has used, user and system.";
+    PROCESS_MEMORY = Gauge "process_resident_memory_bytes" [] "Memory of the process that is resident.";
+    PROCESS_FDS = Gauge "process_open_fds" [] "File descriptors that are open.";
+}
+
+/// The upper bounds of every histogram's buckets, in milliseconds: 10 ms doubled up to 11 minutes.
+///
+/// The first fourteen are those of the OpenTelemetry conventions for generative AI, so that both can share a dashboard.
+pub const BOUNDS_MS: [u64; 17] =
+    [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 5_120, 10_240, 20_480, 40_960, 81_920, 163_840, 327_680, 655_360];
+
+/// The reference page of all metrics, as `docs/reference/metrics.md` holds it.
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         <!-- Written by a test from node/src/telemetry/metrics/names.rs; run it with TROUPE_REGEN=1 to renew. -->\n\n\
+         `GET /metrics` on the admin listener answers in the Prometheus text format. It needs the admin token:\n\n\
+         ```yaml\nscrape_configs:\n  - job_name: troupe\n    authorization: { credentials_file: /etc/troupe/admin-token }\n    \
+         static_configs: [{ targets: [\"127.0.0.1:8081\"] }]\n```\n\n\
+         Labels are bounded sets. `model` is the name of a configured model (a wildcard counts under its own name), \
+         `unknown` where a request named none that exists, and `other` beyond 4,096 of them. A client's words, keys and \
+         users are never labels.\n\n\
+         | metric | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for metric in ALL {
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let row =
+            format!("| `{}` | {} | {} | {} |\n", metric.name, metric.kind.as_str(), labels.join(", "), metric.help);
+        page.push_str(&row);
+    }
+    page.push_str(
+        "\n## Label values\n\n\
+         | label | values |\n|---|---|\n\
+         | `operation` | `chat`, `completions`, `responses`, `embeddings`, `messages`, `count_tokens`, `unknown` |\n\
+         | `status_class` | `2xx`, `4xx`, `5xx`, `other` |\n\
+         | `outcome` of a request | `finished`, `refused`, `failed`, `interrupted`, `client_gone` |\n\
+         | `outcome` of an attempt | `finished`, `client`, `credential`, `quota`, `capacity`, `context_length`, `provider`, \
+         `ours`, `interrupted`, `client_gone` |\n\
+         | `outcome` of a connect | `connected`, `refused`, `timed_out`, `tls`, `failed` |\n\
+         | `outcome` of a reload | `applied`, `unchanged`, `refused` |\n\
+         | `code` | an error code; each has a page in [errors](../errors/README.md) |\n\
+         | `type` | `input`, `output`, `cached_read`, `cache_write`, `reasoning` |\n\
+         | `direction` | `request`, `reply` |\n\n\
+         Histogram buckets end at 10 ms, doubled up to 655.36 s.\n",
+    );
+    page
+}
