@@ -1,5 +1,6 @@
 //! One gateway process: listeners, pipeline, providers, admin, CLI, and the wiring.
 
+pub mod admin;
 pub mod clock;
 pub mod telemetry;
 pub mod upstream;
