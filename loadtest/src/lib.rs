@@ -5,4 +5,5 @@
 
 pub mod clock;
 pub mod floor;
+pub mod load;
 pub mod mock;

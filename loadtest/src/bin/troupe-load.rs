@@ -1,0 +1,180 @@
+//! Load against a gateway: what a request costs, and whether streams are whole.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::Uri;
+use troupe_loadtest::load::{compare, process, streams};
+
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Load against a gateway; every run is bounded in count and time.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measures CPU per request: straight to the mock, through the floor and through Troupe, in turn.
+    Compare(Compare),
+    /// Opens many streams at once and checks every event of each; fails when one is lost, doubled or late.
+    Streams(Streams),
+}
+
+#[derive(Debug, Args)]
+struct Compare {
+    /// The gateway; `troupe` beside this program unless given.
+    #[arg(long)]
+    troupe: Option<PathBuf>,
+    /// Leaves Troupe out.
+    #[arg(long, conflicts_with = "troupe")]
+    without_troupe: bool,
+    /// One more argument for `troupe serve`; may stand more than once.
+    #[arg(long, allow_hyphen_values = true)]
+    troupe_arg: Vec<String>,
+    /// Where Troupe writes its access log: off, stdout or a path.
+    #[arg(long, default_value = "off")]
+    access_log: String,
+    /// Connections of the closed loop.
+    #[arg(long, default_value_t = 32)]
+    connections: u32,
+    /// Rounds; the report shows their medians.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Which replies are asked for.
+    #[arg(long, value_enum, default_value_t = Mode::Both)]
+    mode: Mode,
+    /// Whole replies of each leg in each round.
+    #[arg(long, default_value_t = 20_000)]
+    requests: u64,
+    /// Words of a whole reply.
+    #[arg(long, default_value_t = 20)]
+    words: u64,
+    /// Streams of each leg in each round.
+    #[arg(long, default_value_t = 2_000)]
+    streams: u64,
+    /// Content events of a stream.
+    #[arg(long, default_value_t = 50)]
+    events: u64,
+    /// Longest one leg may take in one round, seconds.
+    #[arg(long, default_value_t = 120)]
+    leg_seconds: u64,
+    /// Also writes the report here, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Whole,
+    Stream,
+    Both,
+}
+
+#[derive(Debug, Args)]
+struct Streams {
+    /// As the wire's SDK takes it: with /v1 for openai, without for anthropic.
+    #[arg(long)]
+    base_url: Uri,
+    /// Sent as Bearer.
+    #[arg(long)]
+    key: Option<String>,
+    /// Whose streams are read.
+    #[arg(long, value_enum, default_value_t = Wire::Openai)]
+    wire: Wire,
+    /// Streams open at once.
+    #[arg(long, default_value_t = 500)]
+    streams: usize,
+    /// Content events of each.
+    #[arg(long, default_value_t = 50)]
+    events: u64,
+    /// Model asked for; `mock+events=EVENTS+drip=20ms` unless given.
+    #[arg(long)]
+    model: Option<String>,
+    /// Shares HTTP/2 connections (h2c) instead of one HTTP/1.1 connection a stream.
+    #[arg(long)]
+    http2: bool,
+    /// The check fails after this, seconds.
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wire {
+    Openai,
+    Anthropic,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match cli.command {
+        Command::Compare(args) => runtime.block_on(compare(args)),
+        Command::Streams(args) => runtime.block_on(streams(args)),
+    }
+}
+
+async fn compare(args: Compare) -> anyhow::Result<ExitCode> {
+    let troupe = match (args.without_troupe, args.troupe) {
+        (true, _) => None,
+        (false, Some(path)) => Some(path),
+        (false, None) => Some(process::sibling("troupe")?),
+    };
+    if let Some(path) = troupe.as_ref().filter(|path| !path.exists()) {
+        anyhow::bail!("there is no {}: build it, name it with --troupe, or say --without-troupe", path.display());
+    }
+    let settings = compare::Settings {
+        mock: process::sibling("troupe-mock")?,
+        floor: Some(process::sibling("troupe-floor")?),
+        troupe,
+        access_log: args.access_log,
+        troupe_args: args.troupe_arg,
+        connections: args.connections.max(1),
+        rounds: args.rounds.max(1),
+        requests: if args.mode == Mode::Stream { 0 } else { args.requests },
+        words: args.words,
+        streams: if args.mode == Mode::Whole { 0 } else { args.streams },
+        events: args.events,
+        leg_time_max: Duration::from_secs(args.leg_seconds),
+    };
+    let report = compare::run(&settings).await?;
+    write!(std::io::stdout().lock(), "{}", report.table())?;
+    if let Some(path) = args.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn streams(args: Streams) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(args.base_url.scheme_str() == Some("http"), "--base-url must be http://HOST:PORT/...");
+    let settings = streams::Settings {
+        model: args.model.unwrap_or_else(|| format!("mock+events={}+drip=20ms", args.events)),
+        base_url: args.base_url,
+        key: args.key,
+        wire: match args.wire {
+            Wire::Openai => streams::Wire::OpenAi,
+            Wire::Anthropic => streams::Wire::Anthropic,
+        },
+        streams: args.streams,
+        events: args.events,
+        http2: args.http2,
+        time_max: Duration::from_secs(args.seconds),
+    };
+    let outcome = streams::check(&settings).await;
+    let mut out = std::io::stdout().lock();
+    let (whole, all, took) = (outcome.whole, settings.streams, outcome.elapsed.as_millis());
+    writeln!(out, "{whole} of {all} streams whole, {} events each, {took} ms", settings.events)?;
+    for (fault, count) in &outcome.faults {
+        writeln!(out, "{count:>6} x {fault}")?;
+    }
+    Ok(if outcome.whole == all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
