@@ -1,1 +1,16 @@
 //! What nodes agree on.
+//!
+//! ```text
+//! Handle ── propose ──▶ Consensus (orders commands) ──▶ State::apply (pure) ──▶ published snapshot
+//! ```
+//! `state` knows nothing of how commands are ordered, `consensus` knows no noun; [`Handle`] joins them.
+#![deny(clippy::iter_over_hash_type)]
+
+pub mod consensus;
+pub mod state;
+
+mod handle;
+
+pub use consensus::ProposeError;
+pub use handle::{Cluster, Handle};
+pub use state::State;
