@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod catalogue;
 pub mod clock;
+pub mod config;
 pub mod telemetry;
 pub mod upstream;
 pub mod view;

@@ -1,0 +1,178 @@
+//! Secrets that the node makes itself: virtual keys without one, and the operators' token.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use troupe_proto::id::KeyId;
+use troupe_proto::secret::{KeyHash, Secret};
+use troupe_proto::spec::Key;
+
+use super::file;
+use super::source::ConfigError;
+use super::spec_file::Declared;
+use crate::clock;
+
+/// In the data directory: the hashes of made keys, by name. Never a secret.
+const KEYS_FILE: &str = "made-keys.json";
+
+/// In the data directory: what operators show.
+const TOKEN_FILE: &str = "admin-token";
+
+const FILE_BYTES: u64 = 64 << 20;
+
+/// Keys, each with its hash.
+pub(super) struct Filled {
+    pub(super) keys: BTreeMap<KeyId, Key>,
+    pub(super) made: Vec<(KeyId, Secret<String>)>,
+    pub(super) made_hashes: BTreeMap<KeyId, KeyHash>,
+}
+
+/// Gives each key without a secret the one that was made for it earlier, or makes one. Writes nothing.
+pub(super) fn fill(declared: BTreeMap<KeyId, Declared>, data_dir: Option<&Path>) -> Result<Filled, ConfigError> {
+    let is_needed = declared.values().any(|key| key.hash.is_none());
+    let known = match data_dir {
+        Some(data_dir) if is_needed => read_hashes(&data_dir.join(KEYS_FILE))?,
+        Some(_) | None => BTreeMap::new(),
+    };
+    let mut filled = Filled { keys: BTreeMap::new(), made: Vec::new(), made_hashes: BTreeMap::new() };
+    for (id, key) in declared {
+        let Declared { hash, models, expires, metadata } = key;
+        let hash = match (hash, known.get(id.as_str())) {
+            (Some(hash), _) => hash,
+            (None, Some(hash)) => {
+                filled.made_hashes.insert(id.clone(), *hash);
+                *hash
+            }
+            (None, None) => {
+                let secret = new_key_secret()
+                    .map_err(|error| ConfigError::whole("keys", format!("no key can be made: {error}")))?;
+                let hash = KeyHash::of(secret.expose().as_bytes());
+                filled.made_hashes.insert(id.clone(), hash);
+                filled.made.push((id.clone(), secret));
+                hash
+            }
+        };
+        filled.keys.insert(id, Key { hash, models, expires, metadata });
+    }
+    Ok(filled)
+}
+
+fn read_hashes(path: &Path) -> Result<BTreeMap<String, KeyHash>, ConfigError> {
+    let source = path.display().to_string();
+    let fail = |message: String| ConfigError::whole(&source, message);
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(BTreeMap::new()),
+        Err(error) => return Err(fail(format!("cannot be read: {error}"))),
+    }
+    let text = file::read(path, FILE_BYTES).map_err(|error| fail(error.to_string()))?;
+    let hashes: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
+    let read = |(name, hash): (String, String)| match KeyHash::from_hex(&hash) {
+        Some(hash) => Ok((name, hash)),
+        None => Err(fail(format!("the hash of key {name:?} is damaged"))),
+    };
+    hashes.into_iter().map(read).collect()
+}
+
+/// Keeps the hashes of made keys, in place of those kept before.
+///
+/// A key that left the spec is forgotten with it: should its name come back, it gets a new secret.
+///
+/// # Errors
+/// When the file cannot be written; what was kept before is still there then.
+pub(super) fn keep(data_dir: &Path, hashes: &BTreeMap<KeyId, KeyHash>) -> std::io::Result<()> {
+    let path = data_dir.join(KEYS_FILE);
+    if hashes.is_empty() && !path.try_exists()? {
+        return Ok(());
+    }
+    let named: BTreeMap<&str, String> = hashes.iter().map(|(id, hash)| (id.as_str(), hash.to_string())).collect();
+    let mut text = serde_json::to_vec_pretty(&named).map_err(std::io::Error::other)?;
+    text.push(b'\n');
+    if file::read(&path, FILE_BYTES).is_ok_and(|kept| kept.as_bytes() == text) {
+        return Ok(());
+    }
+    write_private(&path, &text)
+}
+
+/// Writes a file that only this user reads, as a whole: a crash leaves the old one or the new one.
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let temporary = path.with_extension("new");
+    // One left behind by a crash would keep its permissions.
+    match std::fs::remove_file(&temporary) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => std::fs::File::open(directory)?.sync_all(),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A secret for a virtual key: `sk-troupe-` and 43 letters and digits, 256 random bits.
+///
+/// # Errors
+/// When the system has no randomness to give.
+pub fn new_key_secret() -> Result<Secret<String>, getrandom::Error> {
+    random_text("sk-troupe-")
+}
+
+/// 62^43 is more than 2^256, so 43 digits hold all of the bytes.
+const DIGITS: usize = 43;
+
+fn random_text(prefix: &str) -> Result<Secret<String>, getrandom::Error> {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut number: [u8; 32] = clock::secret_bytes()?;
+    let mut text = String::with_capacity(prefix.len() + DIGITS);
+    text.push_str(prefix);
+    for _ in 0..DIGITS {
+        let mut rest = 0_u16;
+        for byte in &mut number {
+            let value = rest * 256 + u16::from(*byte);
+            *byte = u8::try_from(value / 62).unwrap_or(u8::MAX);
+            rest = value % 62;
+        }
+        text.push(ALPHABET.get(usize::from(rest)).copied().map_or('0', char::from));
+    }
+    Ok(Secret::new(text))
+}
+
+/// What operators must show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminToken {
+    /// The token itself.
+    pub token: Secret<String>,
+    /// The file it is kept in; `None` where the configuration gave it.
+    pub file: Option<PathBuf>,
+}
+
+/// The operators' token: the configured one, else the one in the data directory, which is made when it is not there.
+///
+/// # Errors
+/// When the file can neither be read nor written, or is empty.
+pub fn admin_token(configured: Option<&Secret<String>>, data_dir: &Path) -> std::io::Result<AdminToken> {
+    if let Some(token) = configured {
+        return Ok(AdminToken { token: token.clone(), file: None });
+    }
+    let path = data_dir.join(TOKEN_FILE);
+    if !path.try_exists()? {
+        let token = random_text("troupe-admin-").map_err(std::io::Error::other)?;
+        write_private(&path, format!("{}\n", token.expose()).as_bytes())?;
+        return Ok(AdminToken { token, file: Some(path) });
+    }
+    let text = Secret::new(file::read(&path, FILE_BYTES).map_err(std::io::Error::other)?);
+    let token = text.expose().trim_end();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(std::io::Error::other("the file holds no token: remove it and one is made"));
+    }
+    Ok(AdminToken { token: Secret::new(token.to_owned()), file: Some(path) })
+}

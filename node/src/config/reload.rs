@@ -1,0 +1,220 @@
+//! The spec file, watched: a change goes diff -> command -> apply, all or nothing.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+use troupe_cluster::{Handle, ProposeError};
+use troupe_proto::command::{Command, Refusal, Reply};
+use troupe_proto::id::{KeyId, Revision};
+use troupe_proto::secret::Secret;
+use troupe_proto::spec::Spec;
+
+use super::diff::diff;
+use super::made;
+use super::source::ConfigError;
+use super::spec_file::{Loaded, Sources, load};
+
+/// How often the files are looked at. A change counts once it was seen twice alike, so a file is not read while an
+/// editor is still writing it.
+const POLL: Duration = Duration::from_millis(500);
+
+/// How often a change is computed anew because somebody else was faster.
+const TRIES: u32 = 3;
+
+/// What applying a file came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// How many things changed; 0 when the file says what is in force.
+    pub changes: usize,
+    /// The revision now in force.
+    pub revision: Revision,
+    /// Keys that were made, to be shown once.
+    pub made: Vec<(KeyId, Secret<String>)>,
+    /// What an operator should know, one sentence each.
+    pub notes: Vec<String>,
+    /// The files its secrets come from.
+    pub secret_files: Vec<PathBuf>,
+}
+
+/// Why a file was not applied. What was in force stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The cluster refused what it says.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The cluster could not be asked.
+    #[error("cannot be proposed")]
+    Propose(#[from] ProposeError),
+    /// The hashes of made keys cannot be kept; nothing was proposed.
+    #[error("the data directory cannot keep the hashes of made keys: {0}")]
+    Keep(#[source] std::io::Error),
+    /// The reading task was stopped.
+    #[error("reading was stopped")]
+    Stopped,
+}
+
+/// Reads a spec file and makes it the state in force.
+///
+/// # Errors
+/// [`ReloadError`]; nothing changed then.
+pub async fn apply_file(handle: &Handle, path: &Path, sources: &Sources) -> Result<Applied, ReloadError> {
+    let (path, reader) = (path.to_owned(), sources.clone());
+    let loaded = tokio::task::spawn_blocking(move || {
+        let loaded = load(&path, &reader)?;
+        if let Some(data_dir) = &reader.data_dir {
+            made::keep(data_dir, &loaded.made_hashes).map_err(ReloadError::Keep)?;
+        }
+        Ok::<Loaded, ReloadError>(loaded)
+    })
+    .await
+    .map_err(|_| ReloadError::Stopped)??;
+    let (changes, revision) = apply_spec(handle, &loaded.spec).await?;
+    let Loaded { made, notes, secret_files, .. } = loaded;
+    Ok(Applied { changes, revision, made, notes, secret_files })
+}
+
+/// Makes a spec the state in force. Gives the number of changes it took and the revision.
+///
+/// # Errors
+/// [`ReloadError::Refused`] or [`ReloadError::Propose`]; nothing changed then.
+pub async fn apply_spec(handle: &Handle, spec: &Spec) -> Result<(usize, Revision), ReloadError> {
+    let mut tries = 1;
+    loop {
+        let state = handle.state();
+        let changes = diff(state.spec(), spec);
+        let count = changes.len();
+        if count == 0 {
+            return Ok((0, state.revision()));
+        }
+        match handle.propose(Command::Change { base: state.revision(), changes }).await? {
+            Reply::Applied(revision) => return Ok((count, revision)),
+            Reply::Refused(Refusal::Conflict { .. }) if tries < TRIES => tries += 1,
+            Reply::Refused(refusal) => return Err(refusal.into()),
+        }
+    }
+}
+
+/// How reloads went, for the metrics page.
+#[derive(Debug, Default)]
+pub struct ReloadCounters {
+    ok: AtomicU64,
+    failed: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl ReloadCounters {
+    /// Files applied, the first one not counted.
+    pub fn ok(&self) -> u64 {
+        self.ok.load(Ordering::Relaxed)
+    }
+
+    /// Files refused.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Why the last file was refused; `None` when it was applied.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, error: Option<String>) {
+        let counter = if error.is_none() { &self.ok } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+}
+
+/// Shows a made key to the operator, once. It must not log it.
+pub type ShowKey = dyn Fn(&KeyId, &Secret<String>) + Send + Sync;
+
+/// The task that watches a spec file and the files its secrets come from.
+pub struct Watch {
+    /// What to change.
+    pub handle: Handle,
+    /// The spec file.
+    pub path: PathBuf,
+    /// Where its values come from.
+    pub sources: Sources,
+    /// The files of secrets known from the first load: [`Applied::secret_files`].
+    pub secret_files: Vec<PathBuf>,
+    /// Reads the file at once when notified, changed or not: for SIGHUP.
+    pub trigger: Arc<Notify>,
+    /// Where reloads are counted.
+    pub counters: Arc<ReloadCounters>,
+    /// Shows made keys.
+    pub show: Arc<ShowKey>,
+}
+
+impl Watch {
+    /// Watches until it is dropped. The file as it stands is taken as applied.
+    pub async fn run(mut self) {
+        let mut applied = self.look();
+        let mut before = applied.clone();
+        loop {
+            let is_asked = tokio::select! {
+                () = self.trigger.notified() => true,
+                () = tokio::time::sleep(POLL) => false,
+            };
+            let seen = self.look();
+            if is_asked || (seen != applied && seen == before) {
+                self.reload().await;
+                // A file that is refused is not tried again until it changes.
+                applied = seen;
+                if self.look().len() != applied.len() {
+                    // Other secrets are named now: their files as they stand were just read.
+                    applied = self.look();
+                }
+            }
+            before = self.look();
+        }
+    }
+
+    async fn reload(&mut self) {
+        match apply_file(&self.handle, &self.path, &self.sources).await {
+            Ok(applied) => {
+                self.counters.count(None);
+                info!(file = %self.path.display(), changes = applied.changes, revision = applied.revision.0, "spec applied");
+                for note in &applied.notes {
+                    warn!(file = %self.path.display(), "{note}");
+                }
+                for (id, secret) in &applied.made {
+                    (self.show)(id, secret);
+                }
+                self.secret_files = applied.secret_files;
+            }
+            Err(error) => {
+                error!(file = %self.path.display(), %error, "spec not applied, what was in force stays");
+                self.counters.count(Some(error.to_string()));
+            }
+        }
+    }
+
+    /// What can be seen of the files without reading them.
+    fn look(&self) -> Vec<Option<Look>> {
+        std::iter::once(&self.path).chain(&self.secret_files).map(|path| Look::at(path)).collect()
+    }
+}
+
+/// A file from outside: it changes when the file does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    modified: (i64, i64),
+    len: u64,
+    inode: u64,
+}
+
+impl Look {
+    fn at(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Self { modified: (meta.mtime(), meta.mtime_nsec()), len: meta.len(), inode: meta.ino() })
+    }
+}

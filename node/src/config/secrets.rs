@@ -1,0 +1,117 @@
+//! Where secrets come from: `env:NAME` and `file:PATH`, never the file itself.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use troupe_proto::secret::Secret;
+
+use super::env::Env;
+use super::file;
+use super::source::Found;
+
+/// The longest secret or PEM file.
+const SECRET_BYTES: u64 = 1 << 20;
+
+/// Whether a secret may stand in the configuration itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Literals {
+    /// Never: the configuration may be shown and committed.
+    Refused,
+    /// In `troupe dev`.
+    Allowed,
+}
+
+/// Resolves secrets.
+pub(super) struct Secrets<'a> {
+    env: Env<'a>,
+    literals: Literals,
+    files: RefCell<Vec<PathBuf>>,
+}
+
+impl<'a> Secrets<'a> {
+    /// Resolves `env:` by these variables.
+    pub(super) const fn new(env: Env<'a>, literals: Literals) -> Self {
+        Self { env, literals, files: RefCell::new(Vec::new()) }
+    }
+
+    /// The files that were asked for, whether they could be read or not.
+    pub(super) fn into_files(self) -> Vec<PathBuf> {
+        self.files.into_inner()
+    }
+
+    /// The text behind `env:NAME` or `file:PATH`, without line ends behind it. A literal's text is never shown.
+    pub(super) fn resolve(&self, found: &Found<'_>) -> Option<Secret<String>> {
+        let text = found.text()?;
+        let (secret, from) = if let Some(name) = text.strip_prefix("env:") {
+            let Some(value) = (self.env)(name) else {
+                found.problem(format_args!("variable {name} is not set"));
+                return None;
+            };
+            (value, format!("variable {name}"))
+        } else if let Some(path) = text.strip_prefix("file:") {
+            self.files.borrow_mut().push(PathBuf::from(path));
+            match file::read(Path::new(path), SECRET_BYTES) {
+                Ok(value) => (value, format!("file {path}")),
+                Err(error) => {
+                    found.problem(format_args!("file {path} {error}"));
+                    return None;
+                }
+            }
+        } else if self.literals == Literals::Allowed {
+            (text.to_owned(), "the value".to_owned())
+        } else {
+            found.problem("a secret is never written down: use \"env:NAME\" or \"file:PATH\"");
+            return None;
+        };
+        let mut secret = Secret::new(secret);
+        let kept = secret.expose().trim_end_matches(['\r', '\n']).len();
+        if kept < secret.expose().len() {
+            secret = Secret::new(secret.expose().get(..kept).unwrap_or_default().to_owned());
+        }
+        if secret.expose().is_empty() {
+            found.problem(format_args!("{from} is empty"));
+            return None;
+        }
+        Some(secret)
+    }
+
+    /// A secret that travels in a header: visible ASCII characters.
+    pub(super) fn header_value(&self, found: &Found<'_>) -> Option<Secret<String>> {
+        let secret = self.resolve(found)?;
+        let is_visible = secret.expose().bytes().all(|b| b.is_ascii_graphic());
+        if !is_visible {
+            found.problem("the secret has spaces or characters that a header cannot carry");
+        }
+        is_visible.then_some(secret)
+    }
+
+    /// PEM with at least one certificate.
+    pub(super) fn certificates(&self, found: &Found<'_>) -> Option<String> {
+        let pem = self.resolve(found)?;
+        let mut count = 0_u32;
+        for certificate in CertificateDer::pem_slice_iter(pem.expose().as_bytes()) {
+            if let Err(error) = certificate {
+                found.problem(format_args!("it is not PEM: {error}"));
+                return None;
+            }
+            count = count.saturating_add(1);
+        }
+        if count == 0 {
+            found.problem("it holds no PEM certificate");
+            return None;
+        }
+        Some(pem.expose().clone())
+    }
+
+    /// PEM with a private key.
+    pub(super) fn private_key(&self, found: &Found<'_>) -> Option<Secret<String>> {
+        let pem = self.resolve(found)?;
+        if PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).is_err() {
+            found.problem("it holds no PEM private key");
+            return None;
+        }
+        Some(pem)
+    }
+}

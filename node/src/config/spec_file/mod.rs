@@ -1,0 +1,116 @@
+//! spec.toml: what the whole cluster agrees on, as a person writes it, and as a checked [`Spec`].
+
+mod key;
+mod model;
+mod provider;
+mod rules;
+mod sections;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use troupe_proto::id::KeyId;
+use troupe_proto::secret::{KeyHash, Secret};
+use troupe_proto::spec::{Rules, Spec};
+
+pub(super) use key::Declared;
+pub(super) use rules::within;
+pub use sections::SECTIONS;
+
+use super::env::SharedEnv;
+use super::file::{Text, read_text};
+use super::made;
+use super::secrets::{Literals, Secrets};
+use super::source::{ConfigError, Found, Problems};
+
+/// Where the values that a spec file names come from.
+#[derive(Clone)]
+pub struct Sources {
+    /// The variables that `env:` means.
+    pub env: SharedEnv,
+    /// Whether secrets may be written down.
+    pub literals: Literals,
+    /// Where the hashes of made keys are kept; `None` makes new ones and forgets them, for checks.
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Sources {
+    /// Variables of this process, no literals, and made keys kept in `data_dir`.
+    pub fn of_process(data_dir: Option<PathBuf>) -> Self {
+        Self { env: Arc::new(super::env::variable), literals: Literals::Refused, data_dir }
+    }
+}
+
+/// A spec file that was read and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// What it declares.
+    pub spec: Spec,
+    /// Keys that were made just now, to be shown once. Their hashes are in `spec`, but not yet on disk.
+    pub made: Vec<(KeyId, Secret<String>)>,
+    /// The hash of each key whose secret was made here, now or earlier.
+    pub made_hashes: BTreeMap<KeyId, KeyHash>,
+    /// What an operator should know about it, one sentence each.
+    pub notes: Vec<String>,
+    /// The files its secrets come from.
+    pub secret_files: Vec<PathBuf>,
+}
+
+/// Reads and checks a spec file. Writes nothing.
+///
+/// # Errors
+/// Every problem found, in the order of the file.
+pub fn load(path: &Path, sources: &Sources) -> Result<Loaded, ConfigError> {
+    check(&read_text(path)?, sources)
+}
+
+/// Checks a spec given as text, in the format of `format`; errors name it `source`. For specs that a program writes.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(
+    source: &str,
+    format: super::source::Format,
+    text: &str,
+    sources: &Sources,
+) -> Result<Loaded, ConfigError> {
+    let root = super::source::parse(source, format, text)?;
+    check(&Text { source: source.to_owned(), root }, sources)
+}
+
+fn check(text: &Text, sources: &Sources) -> Result<Loaded, ConfigError> {
+    let problems = Problems::default();
+    let env = |name: &str| (sources.env)(name);
+    let secrets = Secrets::new(&env, sources.literals);
+    let mut notes = Vec::new();
+    let root = Found::new(&text.root, String::new(), &text.source, &problems);
+    let mut spec = Spec::default();
+    let mut keys = BTreeMap::new();
+    if let Some(root) = root.table(&sections::ROOT) {
+        spec.providers = root.get("providers").map(|found| provider::read_all(&found, &secrets)).unwrap_or_default();
+        spec.models = root.get("models").map(|found| model::read_all(&found, &spec.providers)).unwrap_or_default();
+        keys = root.get("keys").map(|found| key::read_all(&found, &secrets)).unwrap_or_default();
+        let defaults = root.get("defaults").and_then(|found| found.table(&sections::DEFAULTS));
+        spec.defaults = defaults.map(|table| rules::read(&table)).unwrap_or_default();
+    }
+    problems.into_result()?;
+    notes.extend(key::unserved_patterns(&keys, &spec.models));
+    notes.extend(unacted(&spec));
+    let made::Filled { keys, made, made_hashes } = made::fill(keys, sources.data_dir.as_deref())?;
+    spec.keys = keys;
+    Ok(Loaded { spec, made, made_hashes, notes, secret_files: secrets.into_files() })
+}
+
+/// Says what is kept and does not act yet.
+fn unacted(spec: &Spec) -> Option<String> {
+    let is_said =
+        |rules: &Rules| rules.retries != Rules::default().retries || rules.breaker != Rules::default().breaker;
+    let is_used = is_said(&spec.defaults)
+        || spec.providers.values().any(|provider| is_said(&provider.rules))
+        || spec.models.values().any(|model| is_said(&model.rules) || !model.fallbacks.is_empty());
+    is_used.then(|| "retries, breaker and fallbacks are read and checked; calls are tried once for now".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! Every field of spec.toml: what the readers accept and the reference documents.
+
+use crate::config::source::{Field, Section};
+
+macro_rules! sections {
+    ($($section:literal as $konst:ident $doc:literal {
+        $($name:literal : $takes:literal = $default:literal, $field_doc:literal;)*
+    } $(unbuilt { $($unbuilt:literal : $part:literal;)* })?)*) => {
+        $(pub(super) const $konst: Section = Section {
+            name: $section,
+            doc: $doc,
+            fields: &[$(Field { name: $name, takes: $takes, default: $default, doc: $field_doc }),*],
+            unbuilt: &[$($(($unbuilt, $part)),*)?],
+        };)*
+        /// The sections in the order of the reference.
+        pub const SECTIONS: &[&Section] = &[$(&$konst),*];
+    };
+}
+
+sections! {
+    "" as ROOT "" {
+        "providers": "tables by name" = "", "Who can be called.";
+        "models": "tables by name" = "", "What clients can ask for.";
+        "keys": "tables by name" = "", "Who may enter. None: no client may.";
+        "defaults": "table" = "", "Rules for whatever says nothing nearer.";
+    } unbuilt {
+        "teams": "teams are";
+    }
+    "providers.NAME" as PROVIDER "A model provider." {
+        "wire": "`openai` or `anthropic`" = "", "Required. Which dialect it speaks.";
+        "base_url": "URL" = "", "What that vendor's own SDK takes. Default: the vendor's own (`https://api.openai.com/v1`, `https://api.anthropic.com`); required with `azure`.";
+        "keys": "list of tables" = "", "Its keys, drawn by weight. None: no credential is sent.";
+        "auth": "`bearer`, `x-api-key` or `api-key`" = "", "The header a key travels in. Default: `bearer` for `openai`, `x-api-key` for `anthropic`, `api-key` with `azure`.";
+        "azure": "table" = "", "Calls go to `{base_url}/openai/deployments/{model}/...?api-version=...`.";
+        "headers": "table of text" = "", "Headers that go with each call. No secrets, and none that carry credentials or steer the connection.";
+        "ca": "secret" = "", "PEM certificates that are trusted for it in place of the system's.";
+        "proxy": "URL" = "", "An HTTP proxy that its calls go through, `http://host:port`.";
+        "timeouts": "table" = "", "See `defaults.timeouts`.";
+        "retries": "table" = "", "See `defaults.retries`.";
+        "breaker": "table" = "", "See `defaults.breaker`.";
+    }
+    "providers.NAME.keys[]" as CREDENTIAL "One key of a provider." {
+        "name": "name" = "", "Required. Its name in logs and metrics.";
+        "secret": "secret" = "", "Required. What is shown to the provider.";
+        "weight": "count" = "1", "Its share among the provider's keys, from 1 to 1000000.";
+        "models": "list of patterns" = "", "The models, by the provider's names, that it is good for. Default: all.";
+    }
+    "providers.NAME.azure" as AZURE "What Azure wants." {
+        "api_version": "text" = "", "Required. The `api-version` of each call.";
+    }
+    "models.NAME" as MODEL "A name clients ask for, and the pool behind it. With `*` at its end it serves all names that begin so; the longest beginning wins, an exact name before any." {
+        "targets": "list of tables" = "", "Required. Where its calls can go, 1 to 64.";
+        "fallbacks": "list of names" = "", "Other names that this file serves, tried in order when no target can; at most 16.";
+        "timeouts": "table" = "", "See `defaults.timeouts`.";
+        "retries": "table" = "", "See `defaults.retries`.";
+        "breaker": "table" = "", "See `defaults.breaker`.";
+    }
+    "models.NAME.targets[]" as TARGET "One way to serve a model." {
+        "provider": "name" = "", "Required. A provider of this file.";
+        "model": "text" = "", "The model's name there. Default: the name that was asked for.";
+        "weight": "count" = "1", "Its share among the targets of the same priority, from 1 to 1000000.";
+        "priority": "count" = "0", "Lower goes first; a higher one only when no lower one can serve. From 0 to 1000.";
+    }
+    "defaults" as DEFAULTS "Each table may also stand in a provider or a model; the nearest wins, field by field." {
+        "timeouts": "table" = "", "How long each step may take.";
+        "retries": "table" = "", "How often a call may be tried.";
+        "breaker": "table" = "", "When a target rests.";
+    }
+    "defaults.timeouts" as TIMEOUTS "How long each step of an upstream call may take, from 1ms to 24h." {
+        "connect": "duration" = "2s", "To open a connection, TLS included.";
+        "first_byte": "duration" = "60s", "From the request to the first byte of the reply.";
+        "idle": "duration" = "60s", "Between two pieces of a reply.";
+        "total": "duration" = "10m", "The whole call.";
+    }
+    "defaults.retries" as RETRIES "How often a call may be tried. Checked and kept; calls are tried once for now." {
+        "attempts": "count" = "3", "Attempts in all, the first included; from 1 to 10.";
+        "budget": "share" = "20%", "Retries as a share of all calls.";
+    }
+    "defaults.breaker" as BREAKER "When a target rests. Checked and kept; no target rests for now." {
+        "failures": "count" = "5", "Failures within `window` that rest it, from 1 to 1000.";
+        "window": "duration" = "10s", "The window they are counted in, from 100ms to 1h.";
+        "rest": "duration" = "5s", "The first rest, from 100ms to 1h.";
+        "rest_max": "duration" = "60s", "The longest rest, from 100ms to 24h.";
+    }
+    "keys.NAME" as KEY "A virtual key: what a client shows to enter. Only a hash of it is kept." {
+        "secret": "secret" = "", "Its secret. Default: one is made once, shown once, and its hash kept in the data directory.";
+        "hash": "text" = "", "SHA-256 of its secret in place of the secret: 64 hexadecimal digits, with or without `sha256:` before them.";
+        "models": "list of patterns" = "", "The models it may ask for. Default: all.";
+        "expires": "time" = "", "When it stops working. Default: never.";
+        "metadata": "table of text" = "", "Words of your own, at most 64.";
+    } unbuilt {
+        "team": "teams are";
+        "limits": "limits of keys are";
+        "budgets": "budgets are";
+    }
+}
