@@ -20,10 +20,18 @@ pub(super) struct Upstream {
 
 impl Upstream {
     pub(super) fn read(dialect: Dialect, body: &[u8]) -> Self {
-        let Ok(Value::Object(top)) = serde_json::from_slice::<Value>(body) else {
-            // A plain sentence is worth keeping; a page of markup is not.
-            let text = std::str::from_utf8(body).ok().filter(|text| !text.trim_start().starts_with('<'));
-            return Self { message: text.and_then(|text| clean(text, MESSAGE_BYTES_MAX)), ..Self::default() };
+        let (top, bare) = match serde_json::from_slice::<Value>(body) {
+            Ok(Value::Object(top)) => (top, true),
+            // Google's OpenAI-like endpoint puts its error into a list.
+            Ok(Value::Array(mut list)) => match list.pop() {
+                Some(Value::Object(top)) => (top, false),
+                Some(_) | None => return Self::default(),
+            },
+            Ok(_) | Err(_) => {
+                // A plain sentence is worth keeping; a page of markup is not.
+                let text = std::str::from_utf8(body).ok().filter(|text| !text.trim_start().starts_with('<'));
+                return Self { message: text.and_then(|text| clean(text, MESSAGE_BYTES_MAX)), ..Self::default() };
+            }
         };
         // `response.failed` of a Responses stream carries its error one level down.
         let nested = top.get("response").and_then(|response| response.get("error"));
@@ -50,7 +58,7 @@ impl Upstream {
             message: message.and_then(|message| clean(message, MESSAGE_BYTES_MAX)),
             kind: word("type"),
             code: word("code"),
-            well_formed,
+            well_formed: bare && well_formed,
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct Seen {
     /// It is part of the reply proper: with the first of these the provider has answered.
     ///
     /// Chat: text, tool calls, reasoning, refusal or audio in a delta, or a finish reason. Completions: text or a
-    /// finish reason. Responses: an output item added, any delta, or the end. Messages: a content block, or the
+    /// finish reason. Responses: an output item added, any delta, or an end other than `response.failed`. Messages: a content block, or the
     /// `message_delta` that ends a reply without any. Roles, pings and `response.created` are not.
     pub content: bool,
     /// It is the wire's last event: `[DONE]`, `message_stop`, `response.completed` or its like. Whether the stream
@@ -136,8 +136,8 @@ impl StreamMeter {
         match self.op {
             Operation::Chat | Operation::Completions => self.choices.all_finished() && self.error.is_none(),
             Operation::Messages => self.ended && self.error.is_none(),
-            // `response.failed` is an error and an end: the client has been told in full.
-            Operation::Responses => self.ended,
+            // `response.failed` is an error and an end: once it is handed on, the client has been told in full.
+            Operation::Responses => self.ended && self.error.as_ref().is_none_or(|error| error.relay_body),
             Operation::Embeddings | Operation::CountTokens => false,
         }
     }
@@ -183,7 +183,7 @@ impl StreamMeter {
     }
 
     fn note_model(&mut self, model: Option<&str>) {
-        if let (None, Some(model)) = (&self.model, model) {
+        if let (None, Some(model)) = (&self.model, model.filter(|model| !model.is_empty())) {
             self.model = Some(crate::json::head(model, crate::peek::MODEL_BYTES_MAX).to_owned());
         }
     }

@@ -66,8 +66,10 @@ impl StreamMeter {
             let why = response.incomplete_details.0.as_ref().and_then(|details| details.reason.get());
             why.or_else(|| response.status.get()).and_then(finish::word)
         });
-        let relay = if kind == "response.failed" { self.observe_error(text).relay } else { Relay::Forward };
-        Seen { relay, content: true, end, invalid: false }
+        if kind == "response.failed" {
+            return Seen { end, ..self.observe_error(text) };
+        }
+        Seen { relay: Relay::Forward, content: true, end, invalid: false }
     }
 }
 
