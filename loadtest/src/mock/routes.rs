@@ -35,6 +35,7 @@ enum Route {
     Counts,
     Reset,
     Requests,
+    Health,
     Unknown,
 }
 
@@ -59,6 +60,7 @@ pub(super) async fn reply(
     match route {
         Route::Counts => return Ok(own(&json!(counts.snapshot()))),
         Route::Requests => return Ok(own(&json!(counts.received()))),
+        Route::Health => return Ok(own(&json!({"healthy": true}))),
         Route::Reset => {
             counts.reset();
             return Ok(own(&json!({"reset": true})));
@@ -196,7 +198,7 @@ impl Turn {
                     Wire::Anthropic => self.whole(&anthropic::model(id)),
                 };
             }
-            Route::Models | Route::Counts | Route::Reset | Route::Requests | Route::Unknown => Ok(()),
+            Route::Models | Route::Counts | Route::Reset | Route::Requests | Route::Health | Route::Unknown => Ok(()),
         };
         if let Err(message) = read {
             return self.refuse(StatusCode::BAD_REQUEST, &message, None);
@@ -342,6 +344,7 @@ fn route(method: &Method, path: &str) -> (Route, Option<String>) {
         (&Method::POST, "messages") => Route::Messages,
         (&Method::POST, "messages/count_tokens") => Route::CountTokens,
         (&Method::GET, "models") => Route::Models,
+        (&Method::GET, "healthz") => Route::Health,
         (&Method::GET, "mock/counts") => Route::Counts,
         (&Method::GET, "mock/requests") => Route::Requests,
         (&Method::POST, "mock/reset") => Route::Reset,
