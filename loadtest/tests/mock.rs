@@ -325,6 +325,14 @@ fn slow_bytes_arrive_as_the_same_stream() {
 }
 
 #[test]
+fn letters_of_many_bytes_and_foreign_line_ends_arrive_as_they_are() {
+    let reply = chat_stream(&start(), "mock+words=2+unicode+comments+crlf+slow-bytes");
+
+    assert_eq!(words(&reply.events()), "w0\u{e9}\u{20ac}\u{1d11e} w1\u{e9}\u{20ac}\u{1d11e} ");
+    assert!(reply.text().starts_with(": keep-alive\r\n\r\ndata: {"));
+}
+
+#[test]
 fn drip_and_delay_take_their_time() {
     let mock = start();
     let begun: Instant = clock::now();
@@ -356,6 +364,8 @@ fn a_client_that_leaves_is_noticed_at_once() {
         let noticed = mock.closed_early().pop().unwrap();
         assert_eq!(noticed.model, model);
         assert!(noticed.at - left < Duration::from_millis(100), "{model}: {:?}", noticed.at - left);
+        let told = call(&mock, "GET", "/mock/closed-early", "").json();
+        assert_eq!(told[index]["model"], model);
         until("the connection is closed", || mock.counts().connections_open == 0);
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct Usage {
 
 /// Words of a thought.
 const THOUGHT_WORDS: usize = 5;
+/// Letters of two, three and four bytes, for readers that cut text at bytes.
+const LETTERS: &str = "\u{e9}\u{20ac}\u{1d11e}";
 /// Bytes of one piece of JSON text in a stream.
 const JSON_PIECE: usize = 12;
 
@@ -138,7 +140,7 @@ fn text(ask: &Ask) -> (Vec<String>, u64) {
     let share = ask.knobs.size.map_or(0, |size| size / ask.knobs.words.max(1));
     let mut pieces: Vec<String> = (0..words)
         .map(|index| {
-            let word = format!("w{index}");
+            let word = format!("w{index}{}", if ask.knobs.unicode { LETTERS } else { "" });
             let fill = share.saturating_sub(word.len() + 1);
             format!("{word}{} ", ".".repeat(fill))
         })
@@ -269,6 +271,14 @@ mod tests {
 
         assert_eq!(answer.text().len(), 2048);
         assert_eq!(answer.text().split_whitespace().count(), 7);
+    }
+
+    #[test]
+    fn unicode_words_keep_the_size_they_were_told() {
+        let answer = answer(&ask("mock+words=3+unicode+size=64"));
+
+        assert!(answer.text().starts_with("w0\u{e9}\u{20ac}\u{1d11e}."));
+        assert_eq!(answer.text().len(), 64);
     }
 
     #[test]

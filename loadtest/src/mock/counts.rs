@@ -52,6 +52,15 @@ pub struct ClosedEarly {
     pub events: u64,
 }
 
+/// The same for readers in other processes, which do not share our clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Departure {
+    model: String,
+    path: String,
+    ms_ago: u64,
+    events: u64,
+}
+
 /// The counts at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
@@ -120,6 +129,14 @@ impl Counts {
     /// Gives the last 4096 clients that left early, oldest first.
     pub fn closed_early(&self) -> Vec<ClosedEarly> {
         self.held().closed_early.iter().cloned().collect()
+    }
+
+    pub(super) fn departures(&self) -> Vec<Departure> {
+        let now = clock::now();
+        let ago = |at: Instant| u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
+        let all = self.closed_early().into_iter();
+        all.map(|left| Departure { ms_ago: ago(left.at), model: left.model, path: left.path, events: left.events })
+            .collect()
     }
 
     /// Starts all sums at zero; what is open stays counted.

@@ -47,7 +47,15 @@ const PIECE_MAX: u64 = 31;
 /// Plans a stream: which events are sent, with what gaps, and how it ends.
 ///
 /// `error` is the in-band error of the wire, for [`Ending::Error`].
-pub(super) fn stream(knobs: &Knobs, events: Vec<Event>, error: impl FnOnce() -> String) -> Vec<Step> {
+pub(super) fn stream(knobs: &Knobs, mut events: Vec<Event>, error: impl FnOnce() -> String) -> Vec<Step> {
+    for event in &mut events {
+        if knobs.comments {
+            event.bytes.insert_str(0, ": keep-alive\n\n");
+        }
+        if knobs.crlf {
+            event.bytes = event.bytes.replace('\n', "\r\n");
+        }
+    }
     let (limit, ending) = match knobs.ending {
         Ending::Complete => (usize::MAX, Vec::new()),
         // The flush lets what was sent reach the wire before the connection goes.
@@ -184,6 +192,16 @@ mod tests {
 
         assert_eq!(sent(&steps), sent(&plan("mock")));
         assert!(steps.contains(&Step::Wait(PIECE_GAP)));
+    }
+
+    #[test]
+    fn comments_and_line_ends_are_part_of_each_event() {
+        let lines = vec![Event::content("data: a\n\n".to_owned())];
+        let knobs = Knobs::parse("mock+comments+crlf").unwrap();
+
+        let (text, events) = sent(&stream(&knobs, lines, String::new));
+
+        assert_eq!((text.as_str(), events), (": keep-alive\r\n\r\ndata: a\r\n\r\n", 1));
     }
 
     #[test]

@@ -35,6 +35,7 @@ enum Route {
     Counts,
     Reset,
     Requests,
+    Departures,
     Health,
     Unknown,
 }
@@ -60,6 +61,7 @@ pub(super) async fn reply(
     match route {
         Route::Counts => return Ok(own(&json!(counts.snapshot()))),
         Route::Requests => return Ok(own(&json!(counts.received()))),
+        Route::Departures => return Ok(own(&json!(counts.departures()))),
         Route::Health => return Ok(own(&json!({"healthy": true}))),
         Route::Reset => {
             counts.reset();
@@ -198,7 +200,13 @@ impl Turn {
                     Wire::Anthropic => self.whole(&anthropic::model(id)),
                 };
             }
-            Route::Models | Route::Counts | Route::Reset | Route::Requests | Route::Health | Route::Unknown => Ok(()),
+            Route::Models
+            | Route::Counts
+            | Route::Reset
+            | Route::Requests
+            | Route::Departures
+            | Route::Health
+            | Route::Unknown => Ok(()),
         };
         if let Err(message) = read {
             return self.refuse(StatusCode::BAD_REQUEST, &message, None);
@@ -346,6 +354,7 @@ fn route(method: &Method, path: &str) -> (Route, Option<String>) {
         (&Method::GET, "models") => Route::Models,
         (&Method::GET, "healthz") => Route::Health,
         (&Method::GET, "mock/counts") => Route::Counts,
+        (&Method::GET, "mock/closed-early") => Route::Departures,
         (&Method::GET, "mock/requests") => Route::Requests,
         (&Method::POST, "mock/reset") => Route::Reset,
         (&Method::GET, bare) => {

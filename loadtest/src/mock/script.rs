@@ -20,6 +20,12 @@ pub struct Knobs {
     pub drip: Option<Duration>,
     /// Whether the body leaves in small pieces that ignore event borders.
     pub slow_bytes: bool,
+    /// Whether a comment line stands before every event of a stream.
+    pub comments: bool,
+    /// Whether the lines of a stream end in CRLF.
+    pub crlf: bool,
+    /// Whether every word ends in letters of two, three and four bytes.
+    pub unicode: bool,
     /// What happens instead of a good reply.
     pub fault: Fault,
     /// `retry-after`, sent as it stands.
@@ -107,6 +113,9 @@ impl Default for Knobs {
             delay: None,
             drip: None,
             slow_bytes: false,
+            comments: false,
+            crlf: false,
+            unicode: false,
             fault: Fault::None,
             retry_after: None,
             retry_after_ms: None,
@@ -158,6 +167,9 @@ impl Knobs {
             ("delay", Some(value)) => self.delay = Some(duration(value)?),
             ("drip", Some(value)) => self.drip = Some(duration(value)?),
             ("slow-bytes", None) => self.slow_bytes = true,
+            ("comments", None) => self.comments = true,
+            ("crlf", None) => self.crlf = true,
+            ("unicode", None) => self.unicode = true,
             ("status", Some(value)) => self.fault = Fault::Status(status(value)?),
             ("context-length", None) => self.fault = Fault::ContextLength,
             ("hang", None) => self.fault = Fault::Hang,
@@ -182,13 +194,16 @@ impl Knobs {
 }
 
 /// Every knob, to tell a wrong name from a wrong value.
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 26] = [
     "words",
     "events",
     "size",
     "delay",
     "drip",
     "slow-bytes",
+    "comments",
+    "crlf",
+    "unicode",
     "status",
     "context-length",
     "hang",
