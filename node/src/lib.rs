@@ -2,8 +2,14 @@
 
 pub mod admin;
 pub mod catalogue;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod flow;
+pub mod house;
+pub mod ingress;
+pub mod node;
+mod pipeline;
 pub mod telemetry;
 pub mod upstream;
 pub mod view;

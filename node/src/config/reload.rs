@@ -18,6 +18,7 @@ use super::diff::diff;
 use super::made;
 use super::source::ConfigError;
 use super::spec_file::{Loaded, Sources, load};
+use crate::view::{BuildError, View};
 
 /// How often the files are looked at. A change counts once it was seen twice alike, so a file is not read while an
 /// editor is still writing it.
@@ -47,6 +48,9 @@ pub enum ReloadError {
     /// The file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The file is well formed, and this node could not serve what it says.
+    #[error(transparent)]
+    Unservable(#[from] BuildError),
     /// The cluster refused what it says.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
@@ -69,6 +73,8 @@ pub async fn apply_file(handle: &Handle, path: &Path, sources: &Sources) -> Resu
     let (path, reader) = (path.to_owned(), sources.clone());
     let loaded = tokio::task::spawn_blocking(move || {
         let loaded = load(&path, &reader)?;
+        // What this node could not serve is refused before anybody agrees on it.
+        View::build(&loaded.spec, Revision::default(), &View::default())?;
         if let Some(data_dir) = &reader.data_dir {
             made::keep(data_dir, &loaded.made_hashes).map_err(ReloadError::Keep)?;
         }

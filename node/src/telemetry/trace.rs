@@ -45,8 +45,9 @@ impl TraceParent {
         Some(Self { trace, span, flags })
     }
 
-    /// Starts a trace of our own, not sampled. Zero `span` is replaced, since zero means none.
-    pub const fn start(trace: TraceId, span: u64) -> Self {
+    /// Starts a trace of our own, not sampled. A zero is replaced, since zero means none.
+    pub const fn start(trace: u128, span: u64) -> Self {
+        let trace = TraceId(if trace == 0 { 1 } else { trace });
         Self { trace, span: if span == 0 { 1 } else { span }, flags: 0 }
     }
 

@@ -95,8 +95,7 @@ impl Lease {
     pub(super) fn give_back(self) {
         match self.connection {
             Connection::One(sender) => self.client.put_idle(&self.endpoint, sender),
-            // A place on an h2 connection is given back by its guard.
-            Connection::Many(_) => {}
+            Connection::Many(place) => drop(place),
         }
     }
 }

@@ -3,14 +3,23 @@
 //! The same dialect in and out is never decoded: `peek` looks at the few members the gateway needs and the bytes are
 //! forwarded as they came. Between dialects a body goes through one canonical form.
 
+pub mod anthropic;
+pub mod call;
+pub mod delta;
 pub mod error;
 pub mod fault;
+mod fields;
 pub mod headers;
 pub mod json;
+pub mod loss;
 pub mod meter;
 pub mod models;
+pub mod openai;
 pub mod peek;
+pub mod reply;
 pub mod sse;
+pub mod translate;
+pub mod usage;
 
 /// A wire format that clients or providers speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

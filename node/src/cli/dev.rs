@@ -1,0 +1,55 @@
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::serve::{control_plane, until_told};
+use super::{Exit, say};
+use crate::config::{Boot, Flags, Literals, Sources, variable};
+use crate::dev;
+use crate::house::Seams;
+use crate::node::{Node, Setup, show_on_stderr};
+use crate::telemetry;
+
+/// Runs a node in front of a simulated provider, and prints how to talk to it.
+pub(super) fn run(flags: Flags) -> anyhow::Result<Exit> {
+    let scratch = std::env::temp_dir().join(format!("troupe-dev-{}", std::process::id()));
+    let flags = flags
+        .or("data-dir", &scratch.to_string_lossy())
+        .or("listen-data", "127.0.0.1:8080")
+        .or("listen-admin", "127.0.0.1:8081")
+        .or("log-access", "off")
+        .or("log-level", "warn")
+        .or("limits-drain-delay", "0s");
+    let mut boot = Boot::load(&flags, &variable)?;
+    telemetry::log::start(boot.log.level.as_str())?;
+    let exit = control_plane()?.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("the simulated provider found no port")?;
+        let simulated = listener.local_addr()?;
+        let (stop, stopped) = watch::channel(false);
+        let provider = tokio::spawn(dev::serve(listener, stopped));
+        if boot.spec_file.is_none() {
+            std::fs::create_dir_all(&boot.node.data_dir)?;
+            let path = boot.node.data_dir.join("dev-spec.toml");
+            std::fs::write(&path, dev::spec(simulated)).context("the sample spec cannot be written")?;
+            boot.spec_file = Some(path);
+        }
+        let literals = Literals::Allowed;
+        let sources = Sources { literals, ..Sources::of_process(Some(boot.node.data_dir.clone())) };
+        let setup = Setup { sources, show: Arc::new(show_on_stderr), seams: Seams::default() };
+        let node = Node::start(&boot, setup).await?;
+        let banner = dev::banner(node.data, node.admin, node.admin_token.token.expose());
+        say(&mut std::io::stdout().lock(), &banner);
+        let exit = until_told(node).await;
+        stop.send_replace(true);
+        provider.await.context("the simulated provider panicked")?;
+        exit
+    });
+    if scratch.exists()
+        && let Err(error) = std::fs::remove_dir_all(&scratch)
+    {
+        tracing::warn!(%error, path = %scratch.display(), "scratch files are left behind");
+    }
+    exit
+}

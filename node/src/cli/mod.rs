@@ -1,0 +1,68 @@
+//! The command line.
+
+mod config;
+
+mod serve;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Flags;
+
+/// An LLM gateway that is a cluster.
+#[derive(Parser)]
+#[command(name = "troupe", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a gateway node.
+    Serve(Box<Flags>),
+    /// Works on configuration files.
+    #[command(subcommand)]
+    Config(config::Command),
+}
+
+/// What a command came to; the numbers are a contract with scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Ok = 0,
+    Failed = 1,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Ok => Self::from(0),
+            Exit::Failed => Self::from(1),
+        }
+    }
+}
+
+/// Parses the command line, does what it says, and answers with the exit code: 0 done, 1 failed, 2 not understood.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Serve(flags) => serve::run(&flags),
+        Command::Config(command) => config::run(&command),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            say(&mut std::io::stderr().lock(), &format!("error: {error:#}\n"));
+            Exit::Failed.into()
+        }
+    }
+}
+
+/// Writes to a terminal or pipe; one that is closed has nobody left to tell.
+fn say(out: &mut impl Write, text: &str) {
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        tracing::debug!(%error, "output was not taken");
+    }
+}

@@ -1,0 +1,138 @@
+//! What every request of this node shares.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use troupe_actors::Published;
+
+use crate::admin::Health;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::{Metrics, Present, ThreadMetrics};
+use crate::telemetry::record::RequestRecord;
+use crate::upstream::Client;
+use crate::view::View;
+
+/// The node as its requests see it.
+pub struct House {
+    /// What the cluster agreed on.
+    pub view: Published<View>,
+    /// Whether the node serves, and whether it says so.
+    pub health: Arc<Health>,
+    /// What one request, and all of them together, may take.
+    pub limits: Limits,
+    /// Counters of the whole process.
+    pub metrics: Arc<Metrics>,
+    /// Where access lines go.
+    pub access_log: Arc<AccessLog>,
+    /// Where a test may step in.
+    pub seams: Seams,
+    in_flight: AtomicUsize,
+}
+
+/// The bounds of the data plane.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest request head.
+    pub header_bytes: usize,
+    /// The largest request body.
+    pub body_bytes: usize,
+    /// Requests served at the same time.
+    pub in_flight: usize,
+    /// How long a client may take to send a request's head.
+    pub header_timeout: Duration,
+    /// How long a client may pause while it sends a body or reads a reply.
+    pub body_timeout: Duration,
+}
+
+/// Doors for tests that run a node in their own process; closed in every other case.
+#[derive(Clone, Default)]
+pub struct Seams {
+    /// Called with the model a request asks for, inside that request.
+    pub on_call: Option<OnCall>,
+}
+
+/// What a test does inside a request.
+pub type OnCall = Arc<dyn Fn(&str) + Send + Sync>;
+
+impl House {
+    /// A house that serves nothing yet.
+    pub fn new(
+        limits: Limits,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+        access_log: Arc<AccessLog>,
+        seams: Seams,
+    ) -> Self {
+        let view = Published::new(View::default(), crate::clock::now());
+        Self { view, health, limits, metrics, access_log, seams, in_flight: AtomicUsize::new(0) }
+    }
+
+    /// Requests being served now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// One data thread: it answers each request on the thread that read it.
+pub struct Thread {
+    /// The house it serves.
+    pub house: Arc<House>,
+    /// Its own connections to providers.
+    pub client: Arc<Client>,
+    /// Its own counters. Only its own thread locks them; the lock is there because futures must be `Send`.
+    metrics: Mutex<ThreadMetrics>,
+    in_flight: AtomicUsize,
+}
+
+impl Thread {
+    /// A data thread of `house`.
+    pub fn new(house: Arc<House>) -> Self {
+        let metrics = Mutex::new(house.metrics.for_thread());
+        Self { house, client: Arc::default(), metrics, in_flight: AtomicUsize::new(0) }
+    }
+
+    /// Requests it serves now; new connections go to the thread with the fewest.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    pub(crate) fn request_started(&self) -> Present {
+        self.metrics().request_started()
+    }
+
+    fn metrics(&self) -> MutexGuard<'_, ThreadMetrics> {
+        // A panic while counting leaves at worst one count missing.
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the one event of a request behind.
+    pub(crate) fn record(&self, record: RequestRecord) {
+        self.metrics().record(&record);
+        self.house.access_log.push(record);
+    }
+}
+
+/// A request's place among those in flight, given back when it is dropped.
+pub(crate) struct Place(Arc<Thread>);
+
+impl Place {
+    /// Takes a place, unless the node is full.
+    pub(crate) fn take(thread: &Arc<Thread>) -> Option<Self> {
+        let house = &thread.house;
+        if house.in_flight.fetch_add(1, Ordering::Relaxed) >= house.limits.in_flight {
+            house.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        thread.in_flight.fetch_add(1, Ordering::Relaxed);
+        Some(Self(thread.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.house.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

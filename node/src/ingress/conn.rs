@@ -1,0 +1,166 @@
+//! One client's connection: which HTTP it speaks, how long it may live, how it ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::guard::{Busy, Guarded, Patience};
+use super::serve::serve;
+use super::worker::WorkerOptions;
+use crate::clock;
+use crate::flow::{Flow, reached};
+use crate::house::Thread;
+
+/// What every h2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// An HTTP/1.1 connection without a request is closed after this: beyond the idle time of common clients and balancers.
+const IDLE: Duration = Duration::from_secs(360);
+const H2_STREAM_WINDOW: u32 = 256 << 10;
+const H2_CONNECTION_WINDOW: u32 = 4 << 20;
+const H2_PING_EVERY: Duration = Duration::from_secs(30);
+const H2_PING_ANSWER: Duration = Duration::from_secs(20);
+/// Requests hyper reads ahead and replies it holds back for one connection.
+const H2_SEND_BUFFER: usize = 64 << 10;
+/// hyper's own bound on a head; ours is smaller, and says so in the caller's dialect.
+const HEAD_BUFFER_MIN: usize = 64 << 10;
+
+/// Serves a connection until it ends, its time is up, or the node drains.
+pub(super) async fn run(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    thread: Arc<Thread>,
+    options: Arc<WorkerOptions>,
+    flow: watch::Receiver<Flow>,
+) {
+    let ended = match &options.tls {
+        None => match sniff(&tcp, thread.house.limits.header_timeout).await {
+            Ok(Some(version)) => http(tcp, version, peer, thread, &options, flow).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(Ended::Io(error)),
+        },
+        Some(config) => {
+            let accept = TlsAcceptor::from(config.clone()).accept(tcp);
+            match timeout(thread.house.limits.header_timeout, accept).await {
+                Ok(Ok(tls)) => {
+                    let version = match tls.get_ref().1.alpn_protocol() {
+                        Some(b"h2") => Version::H2,
+                        Some(_) | None => Version::H1,
+                    };
+                    http(tls, version, peer, thread, &options, flow).await
+                }
+                Ok(Err(error)) => Err(Ended::Io(error)),
+                Err(_) => Err(Ended::Io(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a client's connection ended early");
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    H1,
+    H2,
+}
+
+/// Tells h2 (with prior knowledge) from HTTP/1.1 by the first bytes, which stay in the socket; `None` when the client
+/// closed without a word.
+async fn sniff(tcp: &TcpStream, limit: Duration) -> io::Result<Option<Version>> {
+    let look = async {
+        let mut first = [0; PREFACE.len()];
+        loop {
+            let seen = tcp.peek(&mut first).await?;
+            let Some(bytes) = first.get(..seen) else { return Ok(Some(Version::H1)) };
+            match seen {
+                0 => return Ok(None),
+                _ if bytes == PREFACE => return Ok(Some(Version::H2)),
+                _ if !PREFACE.starts_with(bytes) => return Ok(Some(Version::H1)),
+                // A part of the preface: peeking does not wait for more than is there.
+                _ => sleep(Duration::from_millis(2)).await,
+            }
+        }
+    };
+    timeout(limit, look).await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")))
+}
+
+async fn http<S>(
+    socket: S,
+    version: Version,
+    peer: SocketAddr,
+    thread: Arc<Thread>,
+    options: &WorkerOptions,
+    mut flow: watch::Receiver<Flow>,
+) -> Result<(), Ended>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = thread.house.limits;
+    let busy = Arc::new(Busy::default());
+    let head = (version == Version::H1).then_some(limits.header_timeout);
+    let socket = Guarded::new(socket, busy.clone(), Patience { head, stall: limits.body_timeout });
+    let service = service_fn(move |request| {
+        let guard = busy.enter();
+        let work = serve(thread.clone(), peer.ip(), request);
+        async move {
+            let response = work.await;
+            drop(guard);
+            response
+        }
+    });
+    let age = options.connection_max_age;
+    // Connections that began together must not end together.
+    let age = age.saturating_sub(age.mul_f64(f64::from(u8::try_from(clock::dice() % 100).unwrap_or(0)) / 1000.0));
+    macro_rules! drive {
+        ($connection:expr) => {{
+            let mut connection = pin!($connection);
+            tokio::select! {
+                ended = connection.as_mut() => return Ok(ended?),
+                () = sleep(age) => {}
+                () = reached(&mut flow, Flow::Draining) => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            Ok(connection.await?)
+        }};
+    }
+    match version {
+        Version::H1 => drive!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(IDLE)
+                .max_buf_size(limits.header_bytes.saturating_mul(2).max(HEAD_BUFFER_MIN))
+                .serve_connection(TokioIo::new(socket), service)
+        ),
+        Version::H2 => drive!(
+            http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(options.h2_streams)
+                .initial_stream_window_size(H2_STREAM_WINDOW)
+                .initial_connection_window_size(H2_CONNECTION_WINDOW)
+                .max_send_buf_size(H2_SEND_BUFFER)
+                .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+                .keep_alive_interval(H2_PING_EVERY)
+                .keep_alive_timeout(H2_PING_ANSWER)
+                .serve_connection(TokioIo::new(socket), service)
+        ),
+    }
+}

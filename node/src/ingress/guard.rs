@@ -1,0 +1,160 @@
+//! A client's socket that does not wait for ever.
+//!
+//! hyper bounds how long a connection may idle between requests. Three waits are bounded here: the pieces of a
+//! request's head (a slow loris sends a byte a minute), a reader who stops reading a reply, and nothing else: the
+//! pieces of a body are the pipeline's to time.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::clock;
+
+/// Requests of one connection: those being served, and all there ever were.
+#[derive(Default)]
+pub(super) struct Busy {
+    now: AtomicUsize,
+    ever: AtomicUsize,
+}
+
+impl Busy {
+    pub(super) fn enter(self: &Arc<Self>) -> BusyGuard {
+        self.now.fetch_add(1, Ordering::Relaxed);
+        self.ever.fetch_add(1, Ordering::Relaxed);
+        BusyGuard(self.clone())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.now.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// A request in service on a connection.
+pub(super) struct BusyGuard(Arc<Busy>);
+
+impl Drop for BusyGuard {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// To send a request's head; `None` for h2, whose frames between requests are no heads.
+    pub(super) head: Option<Duration>,
+    /// To take what is written.
+    pub(super) stall: Duration,
+}
+
+/// The socket of one client.
+pub(super) struct Guarded<S> {
+    inner: S,
+    busy: Arc<Busy>,
+    patience: Patience,
+    /// Set while a request's head is incomplete.
+    head: Option<Head>,
+    /// Runs while the client does not take what is written.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+/// A request's head of which the first bytes have come.
+struct Head {
+    deadline: Instant,
+    /// Requests there had been when it began: once there are more, it was complete.
+    after: usize,
+    /// Made only when the rest of it keeps us waiting.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Guarded<S> {
+    pub(super) fn new(inner: S, busy: Arc<Busy>, patience: Patience) -> Self {
+        Self { inner, busy, patience, head: None, stall: None }
+    }
+
+    /// `Ready` when the client has stalled for too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let limit = self.patience.stall;
+        let timer = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        timer.as_mut().poll(cx).map(|()| io::Error::new(io::ErrorKind::TimedOut, "the client does not read"))
+    }
+
+    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match result {
+            Poll::Ready(result) => {
+                self.stall = None;
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.poll_stalled(cx).map(Err),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.inner).poll_read(cx, buf);
+        let Some(limit) = this.patience.head else { return result };
+        let ever = this.busy.ever.load(Ordering::Relaxed);
+        if !this.busy.is_idle() || this.head.as_ref().is_some_and(|head| head.after != ever) {
+            this.head = None;
+        }
+        match result {
+            Poll::Ready(result) => {
+                if this.busy.is_idle() && this.head.is_none() && buf.filled().len() > before {
+                    let deadline = Instant::from_std(clock::now()) + limit;
+                    this.head = Some(Head { deadline, after: ever, timer: None });
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                let Some(head) = &mut this.head else { return Poll::Pending };
+                let deadline = head.deadline;
+                let timer = head.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                timer.as_mut().poll(cx).map(|()| {
+                    Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes too long to send a request's head"))
+                })
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.inner).poll_write(cx, buf);
+        this.written(cx, result)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        this.written(cx, result)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.inner).poll_flush(cx);
+        this.written(cx, result)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}

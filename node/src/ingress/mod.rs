@@ -1,0 +1,13 @@
+//! From a client's socket to the pipeline and back.
+
+mod body;
+mod conn;
+mod guard;
+mod listener;
+mod routes;
+mod serve;
+mod worker;
+
+pub use body::{Broken, Feed, ReplyBody};
+pub use listener::{Listener, ListenerOptions};
+pub use worker::{Worker, WorkerOptions};

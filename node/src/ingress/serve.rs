@@ -1,0 +1,196 @@
+//! Answers one request: finds its way, gives it its ids, and keeps a panic inside it.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use troupe_dialect::Dialect;
+use troupe_proto::failure::{ErrorCode, Fault};
+use troupe_proto::id::RequestId;
+
+use super::ReplyBody;
+use super::routes::{self, Route};
+use crate::clock;
+use crate::house::Thread;
+use crate::pipeline::{self, Inbound, Refusal, Visit};
+use crate::telemetry::record::{Outcome, RequestRecord, client_text};
+use crate::telemetry::trace::TraceParent;
+
+/// Answers a request; never fails, whatever happens inside.
+pub(super) async fn serve(
+    thread: Arc<Thread>,
+    client: IpAddr,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Infallible> {
+    let is_head = request.method() == Method::HEAD;
+    let mut response = match routes::find(request.method(), request.uri().path(), request.headers()) {
+        Route::Healthz => {
+            let (status, text) = thread.house.health.healthz();
+            probe(status, text)
+        }
+        Route::Readyz => {
+            let verbose = request.uri().query().is_some_and(|query| query.contains("verbose"));
+            let (status, text) = thread.house.health.readyz(verbose);
+            probe(status, text)
+        }
+        route @ (Route::Call(_)
+        | Route::ModelList(_)
+        | Route::Model(..)
+        | Route::MethodNotAllowed(..)
+        | Route::NotFound(_)) => visited(&thread, client, request, route).await,
+    };
+    if is_head {
+        *response.body_mut() = ReplyBody::Whole(None);
+    }
+    Ok(response)
+}
+
+fn probe(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::whole(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// Everything that is counted and logged.
+async fn visited(
+    thread: &Arc<Thread>,
+    client: IpAddr,
+    request: Request<Incoming>,
+    route: Route,
+) -> Response<ReplyBody> {
+    let began = clock::now();
+    let request_id = RequestId(clock::unique());
+    let trace = trace(request.headers());
+    let dialect = dialect(&route);
+    let mut record = RequestRecord::new(clock::wall(), request_id);
+    note_client(&mut record, request.headers(), client);
+    record.trace_id = Some(trace.trace());
+    record.dialect = Some(dialect);
+    record.operation = match &route {
+        Route::Call(operation) => Some(*operation),
+        _ => None,
+    };
+    let visit = Visit::new(thread, record, began);
+    let work = AssertUnwindSafe(answer(request, route, trace, request_id, visit)).catch_unwind();
+    let id = request_id.to_string();
+    let mut response = match work.await {
+        Ok(response) => response,
+        // FAULT-1: the panic is this request's alone; its visit was recorded while it unwound.
+        Err(_panic) => {
+            thread.house.metrics.panicked();
+            tracing::error!(request_id = %id, "a request panicked");
+            let refusal = Refusal::new(ErrorCode::Internal, "a fault of the gateway").with_fault(Fault::Ours);
+            refusal.answer(dialect, &id)
+        }
+    };
+    if let ReplyBody::Fed(_) = response.body() {
+        contain(&mut response, thread.clone(), request_id);
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        // OpenAI's SDKs read the one, Anthropic's the other.
+        headers.insert(X_REQUEST_ID, id.clone());
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    route: Route,
+    trace: TraceParent,
+    request_id: RequestId,
+    mut visit: Visit,
+) -> Response<ReplyBody> {
+    let dialect = dialect(&route);
+    let (head, body) = request.into_parts();
+    let limit = visit.thread.house.limits.header_bytes;
+    let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > limit {
+        let message = format!("the request's headers have {size} bytes, at most {limit} are accepted");
+        return refuse(Refusal::new(ErrorCode::HeadersTooLarge, message), visit, dialect, request_id);
+    }
+    let query = head.uri.query();
+    let refusal = match route {
+        Route::Call(operation) => {
+            let query = query.map(str::to_owned);
+            let inbound = Inbound { operation, headers: head.headers, query, body, trace, request_id };
+            return match pipeline::run(inbound, visit).await {
+                Ok(response) => response,
+                Err((refusal, visit)) => refuse(refusal, visit, dialect, request_id),
+            };
+        }
+        Route::ModelList(_) => pipeline::models(dialect, None, &head.headers, query, &mut visit),
+        Route::Model(_, id) => pipeline::models(dialect, Some(&id), &head.headers, query, &mut visit),
+        Route::MethodNotAllowed(_, allowed) => {
+            let message = format!("{} takes {allowed}, not {}", head.uri.path(), head.method);
+            Err(Refusal::new(ErrorCode::MethodNotAllowed, message))
+        }
+        Route::NotFound(_) | Route::Healthz | Route::Readyz => {
+            let message = format!("no such path: {} {}", head.method, head.uri.path());
+            Err(Refusal::new(ErrorCode::RouteNotFound, message))
+        }
+    };
+    match refusal {
+        Ok(response) => {
+            visit.answered(response.status().as_u16());
+            visit.end(Outcome::Finished);
+            response
+        }
+        Err(refusal) => refuse(refusal, visit, dialect, request_id),
+    }
+}
+
+/// Answers with an error, and ends the visit with it.
+fn refuse(refusal: Refusal, mut visit: Visit, dialect: Dialect, request_id: RequestId) -> Response<ReplyBody> {
+    visit.answered(refusal.status().as_u16());
+    visit.note(|record| record.error = Some(refusal.code));
+    let outcome = if visit.was_attempted() { Outcome::Failed } else { Outcome::Refused };
+    visit.end(outcome);
+    refusal.answer(dialect, &request_id.to_string())
+}
+
+/// Keeps a panic in the future behind a body inside it: the one stream is cut, its neighbours live.
+fn contain(response: &mut Response<ReplyBody>, thread: Arc<Thread>, request_id: RequestId) {
+    let body = std::mem::replace(response.body_mut(), ReplyBody::Whole(None));
+    *response.body_mut() = body.caught(move || {
+        thread.house.metrics.panicked();
+        tracing::error!(request_id = %request_id, "a request panicked while its reply was relayed");
+    });
+}
+
+const fn dialect(route: &Route) -> Dialect {
+    match route {
+        Route::Call(operation) => operation.dialect(),
+        Route::ModelList(dialect)
+        | Route::Model(dialect, _)
+        | Route::MethodNotAllowed(dialect, _)
+        | Route::NotFound(dialect) => *dialect,
+        Route::Healthz | Route::Readyz => Dialect::OpenAi,
+    }
+}
+
+/// Continues the client's trace, or begins one.
+fn trace(headers: &HeaderMap) -> TraceParent {
+    let theirs = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceParent::read);
+    theirs.unwrap_or_else(|| TraceParent::start(clock::unique(), clock::dice()))
+}
+
+fn note_client(record: &mut RequestRecord, headers: &HeaderMap, client: IpAddr) {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    record.client = Some(client);
+    record.client_request_id = text(&X_REQUEST_ID).or_else(|| text(&X_CLIENT_REQUEST_ID)).map(client_text);
+    record.user_agent = text(&header::USER_AGENT).map(client_text);
+    record.sdk_retry = text(&X_STAINLESS_RETRY_COUNT).and_then(|count| count.parse().ok());
+}
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+const X_STAINLESS_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");

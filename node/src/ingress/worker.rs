@@ -1,0 +1,150 @@
+//! A data thread: its own runtime, its own connections to clients and providers.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::conn;
+use crate::flow::{Flow, reached};
+use crate::house::{House, Thread};
+
+/// Connections handed over and not yet taken up; beyond it the listener waits, and then the kernel's backlog fills.
+const HANDOVER: usize = 256;
+/// Threads for bodies too large for a data thread.
+const BLOCKING_THREADS: usize = 2;
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// What connections are served with.
+#[derive(Clone)]
+pub struct WorkerOptions {
+    /// TLS for clients; `None` for plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// How long a connection lives before it is asked to come again.
+    pub connection_max_age: Duration,
+    /// Streams of one h2 connection.
+    pub h2_streams: u32,
+}
+
+/// A client's connection on its way to a data thread.
+pub(super) struct Arrival {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) place: Box<dyn Send>,
+}
+
+/// A data thread, seen from outside.
+pub struct Worker {
+    thread: Arc<Thread>,
+    arrivals: mpsc::Sender<Arrival>,
+    open: Arc<AtomicUsize>,
+    join: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts a data thread.
+    ///
+    /// # Errors
+    /// When the system has no thread or no runtime to give.
+    pub fn start(
+        index: usize,
+        house: &Arc<House>,
+        options: WorkerOptions,
+        flow: watch::Receiver<Flow>,
+    ) -> io::Result<Self> {
+        let thread = Arc::new(Thread::new(house.clone()));
+        let (arrivals, inbox) = mpsc::channel(HANDOVER);
+        let open = Arc::new(AtomicUsize::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("troupe-blocking")
+            .build()?;
+        let served = (thread.clone(), open.clone());
+        let join = std::thread::Builder::new().name(format!("troupe-data-{index}")).spawn(move || {
+            let (thread, open) = served;
+            runtime.block_on(work(inbox, thread, open, Arc::new(options), flow));
+        })?;
+        Ok(Self { thread, arrivals, open, join: Some(join) })
+    }
+
+    /// How much it has to do: requests first, then connections, so that idle connections spread too.
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.thread.in_flight(), self.open.load(Ordering::Relaxed))
+    }
+
+    /// Hands a connection over.
+    ///
+    /// # Errors
+    /// The connection back, if the thread is gone.
+    pub(super) async fn take(&self, arrival: Arrival) -> Result<(), Arrival> {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.arrivals.send(arrival).await.map_err(|refused| {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            refused.0
+        })
+    }
+
+    /// Waits for the thread to end, which it does when it drains and its last connection closed, or when `Worker`s of
+    /// a listener are gone. Blocks.
+    pub fn join(mut self) {
+        drop(self.arrivals);
+        if self.join.take().is_some_and(|join| join.join().is_err()) {
+            tracing::error!("a data thread panicked");
+        }
+    }
+}
+
+/// The life of a data thread.
+async fn work(
+    mut inbox: mpsc::Receiver<Arrival>,
+    thread: Arc<Thread>,
+    open: Arc<AtomicUsize>,
+    options: Arc<WorkerOptions>,
+    mut flow: watch::Receiver<Flow>,
+) {
+    let mut connections = JoinSet::new();
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    let client = thread.client.clone();
+    let serve = {
+        let flow = flow.clone();
+        move |Arrival { socket, peer, place }: Arrival| {
+            let (thread, options, flow, open) = (thread.clone(), options.clone(), flow.clone(), open.clone());
+            async move {
+                match tokio::net::TcpStream::from_std(socket) {
+                    Ok(socket) => conn::run(socket, peer, thread, options, flow).await,
+                    Err(error) => tracing::warn!(%error, "a connection could not be taken up"),
+                }
+                open.fetch_sub(1, Ordering::Relaxed);
+                drop(place);
+            }
+        }
+    };
+    loop {
+        tokio::select! {
+            arrival = inbox.recv() => {
+                let Some(arrival) = arrival else { break };
+                connections.spawn(serve(arrival));
+            }
+            Some(_ended) = connections.join_next() => {}
+            _ = sweep.tick() => client.sweep(),
+            () = reached(&mut flow, Flow::Draining) => break,
+        }
+    }
+    // What was handed over before the door closed is served too.
+    inbox.close();
+    while let Some(arrival) = inbox.recv().await {
+        connections.spawn(serve(arrival));
+    }
+    let ended = async { while connections.join_next().await.is_some() {} };
+    tokio::select! {
+        () = ended => {}
+        () = reached(&mut flow, Flow::Stopped) => {}
+    }
+    // Whatever is left is cut with the set; its requests are recorded as left by their clients.
+}

@@ -1,0 +1,365 @@
+//! The composition root: build, serve, drain, stop, in that order and in one place.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use troupe_cluster::{Cluster, Handle};
+use troupe_proto::id::KeyId;
+use troupe_proto::secret::Secret;
+
+use crate::admin::{AdminState, Health, Phase, SpecCounts};
+use crate::clock;
+use crate::config::reload::ShowKey;
+use crate::config::{self, AccessLog as AccessSetting, Boot, ReloadCounters, ReloadError, Sources, Watch};
+use crate::flow::Flow;
+use crate::house::{House, Limits, Seams};
+use crate::ingress::{Listener, ListenerOptions, Worker, WorkerOptions};
+use crate::telemetry::access_log::{AccessLog, AccessLogError, Closed, Destination};
+use crate::telemetry::metrics::Metrics;
+use crate::view::View;
+
+/// Why a node did not start. The message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({what}): {source}{}", hint(.source))]
+    Listen {
+        /// Which listener.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The spec file cannot be served.
+    #[error("{0}")]
+    Spec(#[from] ReloadError),
+    /// A certificate of our own cannot be used.
+    #[error("[listen.{section}]: {problem}; check that cert and key are PEM files that belong together")]
+    Tls {
+        /// `tls` or `admin_tls`.
+        section: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The access log cannot be written.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
+    /// The data directory cannot be used.
+    #[error("the data directory {path:?} cannot be used: {source}; set data_dir to one this user may write")]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system gave no thread.
+    #[error("a data thread cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there: stop it, or choose another address",
+        io::ErrorKind::PermissionDenied => "; this user may not open that port: choose one above 1023",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        _ => "",
+    }
+}
+
+/// What a node is started with besides its boot configuration.
+pub struct Setup {
+    /// Where the spec's values come from.
+    pub sources: Sources,
+    /// Shows a made key to the operator, once.
+    pub show: Arc<ShowKey>,
+    /// Doors for tests.
+    pub seams: Seams,
+}
+
+/// A node that serves.
+pub struct Node {
+    /// Where clients go.
+    pub data: SocketAddr,
+    /// Where operators go.
+    pub admin: SocketAddr,
+    /// The token operators show.
+    pub admin_token: config::AdminToken,
+    /// What requests share.
+    pub house: Arc<House>,
+    /// The agreed state.
+    pub cluster: Handle,
+    reload: Arc<Notify>,
+    reloads: Arc<ReloadCounters>,
+    flow: watch::Sender<Flow>,
+    admin_stop: watch::Sender<bool>,
+    workers: Arc<Vec<Worker>>,
+    listener: tokio::task::JoinHandle<()>,
+    tasks: JoinSet<()>,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+}
+
+impl Node {
+    /// Starts a node on the runtime this is called in, which becomes its control plane.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing listens then.
+    pub async fn start(boot: &Boot, setup: Setup) -> Result<Self, StartError> {
+        let data_dir = &boot.node.data_dir;
+        let in_data_dir = |source| StartError::DataDir { path: data_dir.clone(), source };
+        std::fs::create_dir_all(data_dir).map_err(in_data_dir)?;
+        let admin_token = config::admin_token(boot.listen.admin_token.as_ref(), data_dir).map_err(in_data_dir)?;
+        let tls = boot.listen.tls.as_ref().map(|tls| server_tls("tls", tls)).transpose()?;
+        let admin_tls = boot.listen.admin_tls.as_ref().map(|tls| server_tls("admin_tls", tls)).transpose()?;
+        let metrics = Metrics::new();
+        let access_log = AccessLog::start(&destination(&boot.log.access), metrics.clone())?;
+        let health = Arc::new(Health::new());
+        let house =
+            Arc::new(House::new(limits(boot), health.clone(), metrics.clone(), access_log, setup.seams.clone()));
+
+        let cluster = Cluster::start_local();
+        let reloads = Arc::new(ReloadCounters::default());
+        let reload = Arc::new(Notify::new());
+        let mut tasks = JoinSet::new();
+        let sources = setup.sources;
+        if let Some(path) = &boot.spec_file {
+            let applied = config::apply_file(&cluster, path, &sources).await?;
+            applied.notes.iter().for_each(|note| tracing::warn!("{note}"));
+            applied.made.iter().for_each(|(id, secret)| (setup.show)(id, secret));
+            let watch = Watch {
+                handle: cluster.clone(),
+                path: path.clone(),
+                sources,
+                secret_files: applied.secret_files,
+                trigger: reload.clone(),
+                counters: reloads.clone(),
+                show: setup.show.clone(),
+            };
+            tasks.spawn(watch.run());
+        }
+        publish(&house, &cluster);
+        tasks.spawn(publish_changes(house.clone(), cluster.clone()));
+
+        let (flow, flow_seen) = watch::channel(Flow::Serving);
+        let options =
+            ListenerOptions { connections_max: usize::try_from(boot.limits.connections).unwrap_or(usize::MAX) };
+        let (listener, data) = bind_data(boot.listen.data, options).await?;
+        let (admin_listener, admin) = bind_admin(boot.listen.admin).await?;
+        let worker_options = WorkerOptions {
+            tls,
+            connection_max_age: boot.limits.connection_max_age,
+            h2_streams: boot.limits.h2_streams,
+        };
+        let workers = (0..data_threads(boot.data_threads))
+            .map(|index| Worker::start(index, &house, worker_options.clone(), flow_seen.clone()))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(StartError::Thread)?;
+        let workers = Arc::new(workers);
+        let listener = tokio::spawn(listener.run(house.clone(), workers.clone(), flow_seen));
+        let (admin_stop, admin_stopped) = watch::channel(false);
+        let state = admin_state(boot, &house, &cluster, &admin_token.token, admin_tls);
+        tasks.spawn(crate::admin::serve(admin_listener, state, admin_stopped));
+        health.set(Phase::Serving);
+        Ok(Self {
+            data,
+            admin,
+            admin_token,
+            house,
+            cluster,
+            reload,
+            reloads,
+            flow,
+            admin_stop,
+            workers,
+            listener,
+            tasks,
+            drain_delay: boot.limits.drain_delay,
+            drain_timeout: boot.limits.drain_timeout,
+        })
+    }
+
+    /// Reads the spec file again and opens the access log again: what SIGHUP asks for.
+    pub fn reload(&self) {
+        self.house.access_log.reopen();
+        self.reload.notify_one();
+    }
+
+    /// How reloads went.
+    pub fn reloads(&self) -> &ReloadCounters {
+        &self.reloads
+    }
+
+    /// Says goodbye to balancers, finishes what is under way, and stops. `hurry` resolves when an operator cannot wait.
+    ///
+    /// ```text
+    /// unready, serving on | drain_delay | no new connections, streams finish | drain_timeout | the rest is cut
+    /// ```
+    pub async fn drain(self, hurry: impl Future<Output = ()>) {
+        let mut hurry = std::pin::pin!(hurry);
+        self.house.health.set(Phase::Draining);
+        tracing::info!(delay = ?self.drain_delay, "unready: balancers send new clients elsewhere");
+        let mut is_hurried = tokio::select! {
+            () = tokio::time::sleep(self.drain_delay) => false,
+            () = &mut hurry => true,
+        };
+        self.flow.send_replace(Flow::Draining);
+        tracing::info!(in_flight = self.house.in_flight(), timeout = ?self.drain_timeout, "finishing requests");
+        if self.listener.await.is_err() {
+            tracing::error!("the listener's task panicked");
+        }
+        let workers = self.workers;
+        let mut joined = tokio::task::spawn_blocking(move || {
+            Arc::into_inner(workers).into_iter().flatten().for_each(Worker::join);
+        });
+        if !is_hurried {
+            is_hurried = tokio::select! {
+                _ = &mut joined => false,
+                () = tokio::time::sleep(self.drain_timeout) => true,
+                () = &mut hurry => true,
+            };
+        }
+        if is_hurried {
+            tracing::warn!(in_flight = self.house.in_flight(), "cutting what is still open");
+            self.flow.send_replace(Flow::Stopped);
+            if joined.await.is_err() {
+                tracing::error!("a data thread could not be joined");
+            }
+        }
+        self.admin_stop.send_replace(true);
+        let access_log = self.house.access_log.clone();
+        let deadline = clock::now() + LOG_FLUSH;
+        match tokio::task::spawn_blocking(move || access_log.close(deadline)).await {
+            Ok(Closed::Flushed) => {}
+            Ok(Closed::Late { left }) => tracing::error!(left, "the access log could not be written out"),
+            Err(_) => tracing::error!("the access log could not be closed"),
+        }
+        let mut tasks = self.tasks;
+        tasks.shutdown().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// What the access log may take to write its last lines.
+const LOG_FLUSH: Duration = Duration::from_secs(5);
+
+async fn bind_data(address: SocketAddr, options: ListenerOptions) -> Result<(Listener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { what: "listen.data", address, source };
+    let listener = Listener::bind(address, options).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { what: "listen.admin", address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Every core; one is left to the control plane from four up.
+fn data_threads(configured: Option<u32>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let all = if cores >= 4 { cores - 1 } else { cores };
+    configured.and_then(|count| usize::try_from(count).ok()).unwrap_or(all).max(1)
+}
+
+fn limits(boot: &Boot) -> Limits {
+    Limits {
+        header_bytes: boot.limits.header_bytes.as_usize(),
+        body_bytes: boot.limits.body_bytes.as_usize(),
+        in_flight: usize::try_from(boot.limits.in_flight).unwrap_or(usize::MAX),
+        header_timeout: boot.limits.header_timeout,
+        body_timeout: boot.limits.body_timeout,
+    }
+}
+
+fn destination(setting: &AccessSetting) -> Destination {
+    match setting {
+        AccessSetting::Off => Destination::Off,
+        AccessSetting::Stdout => Destination::Stdout,
+        AccessSetting::File(path) => Destination::File(path.clone()),
+    }
+}
+
+fn server_tls(section: &'static str, tls: &config::boot::Tls) -> Result<Arc<rustls::ServerConfig>, StartError> {
+    let failed = |problem: String| StartError::Tls { section, problem };
+    let chain = CertificateDer::pem_slice_iter(tls.cert_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| failed(format!("cert: {error}")))?;
+    let key = PrivateKeyDer::from_pem_slice(tls.key_pem.expose().as_bytes())
+        .map_err(|error| failed(format!("key: {error}")))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| failed(error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Publishes the agreed state as the view that requests read.
+fn publish(house: &House, cluster: &Handle) {
+    let state = cluster.state();
+    let old = house.view.read();
+    match View::build(state.spec(), state.revision(), &old) {
+        Ok(view) => {
+            house.view.publish(view, clock::now());
+            house.metrics.serves_revision(state.revision());
+        }
+        // Checked before it was proposed here; what remains is a system that changed in between.
+        Err(error) => tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be served"),
+    }
+}
+
+async fn publish_changes(house: Arc<House>, cluster: Handle) {
+    let mut states = cluster.watch();
+    while states.changed().await.is_ok() {
+        publish(&house, &cluster);
+    }
+}
+
+fn admin_state(
+    boot: &Boot,
+    house: &Arc<House>,
+    cluster: &Handle,
+    token: &Secret<String>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> Arc<AdminState> {
+    let cluster = cluster.clone();
+    Arc::new(AdminState {
+        metrics: house.metrics.clone(),
+        health: house.health.clone(),
+        token: Some(token.clone()),
+        node: boot.node.name.clone(),
+        spec: Box::new(move || {
+            let state = cluster.state();
+            let spec = state.spec();
+            SpecCounts {
+                revision: state.revision(),
+                models: spec.models.len(),
+                providers: spec.providers.len(),
+                keys: spec.keys.len(),
+            }
+        }),
+        tls,
+    })
+}
+
+/// Shows a made key on the standard error, once.
+pub fn show_on_stderr(id: &KeyId, secret: &Secret<String>) {
+    use std::io::Write;
+    let text = format!("virtual key {id}: {}\n  (shown this once; only its hash is kept)\n", secret.expose());
+    if let Err(error) = io::stderr().lock().write_all(text.as_bytes()) {
+        tracing::error!(%error, key = %id, "a made key could not be shown; remove it from made-keys.json to have another");
+    }
+}

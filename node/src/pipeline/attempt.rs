@@ -1,0 +1,285 @@
+//! Calls a target and waits for the commit point: until then nothing has been sent to the client, and an error can still
+//! become a status of its own (or, with more targets tried, never be seen).
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::response::Parts;
+use http::{HeaderMap, header};
+use tokio::time::{sleep_until, timeout_at};
+use troupe_dialect::fault::{RetryHints, classify, classify_event};
+use troupe_dialect::meter::reply_usage;
+use troupe_dialect::translate::{self, Context, Loss, TranslateError};
+use troupe_dialect::{Dialect, Operation};
+use troupe_proto::failure::Fault;
+use troupe_proto::id::TargetId;
+use troupe_proto::outcome::{AttemptEnd, Usage};
+
+use super::decode::Call;
+use super::prepare::{Envelope, Prepared, TRANSLATE_INLINE_BYTES, Way, prepare, streams};
+use super::refusal::Refusal;
+use super::source::{Batch, Source};
+use super::visit::Visit;
+use super::{failure, offload};
+use crate::clock;
+use crate::upstream::UpstreamBody;
+use crate::view::{CallLimits, Member};
+
+/// Whole replies up to this size are read, and checked to be JSON, before the client hears of them.
+const WHOLE_BYTES: usize = 8 << 20;
+/// More than this of an error's body says nothing new.
+const ERROR_BYTES: usize = 64 << 10;
+/// Checking larger replies takes longer than a data thread may be held up.
+const CHECK_INLINE_BYTES: usize = 256 << 10;
+/// A client that has heard nothing for this long gets its head, and keep-alives, without waiting for content.
+const COMMIT_AFTER: Duration = Duration::from_secs(10);
+
+/// A target that has answered.
+pub(super) enum Opened {
+    /// A whole reply, checked.
+    Whole { head: Parts, body: Bytes, facts: Facts },
+    /// A whole reply too large to be kept: what was read, and the rest.
+    Large { head: Parts, read: Bytes, rest: UpstreamBody },
+    /// A stream that has begun, or that kept the client waiting for long enough.
+    Stream { head: Parts, source: Box<Source>, begun: Batch, lost: Vec<Loss> },
+}
+
+/// What a whole reply said.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) usage: Option<Usage>,
+    pub(super) finish: Option<&'static str>,
+    /// What the request lost in translation, then what the reply lost.
+    pub(super) lost: (Vec<Loss>, Vec<Loss>),
+    pub(super) is_translated: bool,
+}
+
+/// How long an attempt may take, as points in time.
+#[derive(Clone, Copy)]
+pub(super) struct Deadlines {
+    pub(super) limits: CallLimits,
+    pub(super) total: Instant,
+}
+
+impl Deadlines {
+    /// The deadline of a step that may take `limit` from now, within the whole.
+    fn step(&self, limit: Duration) -> tokio::time::Instant {
+        let step = clock::now().checked_add(limit).unwrap_or(self.total);
+        tokio::time::Instant::from_std(step.min(self.total))
+    }
+}
+
+/// Calls one target.
+///
+/// # Errors
+/// What the client is told if no other target is tried; the attempt is closed then.
+pub(super) async fn attempt(
+    call: &Call,
+    member: &Member,
+    envelope: &Envelope<'_>,
+    deadlines: Deadlines,
+    visit: &mut Visit,
+) -> Result<Opened, Refusal> {
+    let model = member.model.as_deref().unwrap_or(&call.peeked.model);
+    let (prepared, lost) = prepare(call, member, model, envelope).await?;
+    visit.attempt(TargetId {
+        provider: member.provider.id.clone(),
+        credential: member.credential.as_ref().map(|credential| credential.id.clone()),
+        model: model.into(),
+    });
+    let opened = open(call, member, prepared, lost, deadlines, visit).await;
+    if let Err(refusal) = &opened {
+        visit.attempt_ended(AttemptEnd::Failed(refusal.fault.unwrap_or(Fault::Provider)));
+    }
+    opened
+}
+
+async fn open(
+    call: &Call,
+    member: &Member,
+    prepared: Prepared,
+    lost: Vec<Loss>,
+    deadlines: Deadlines,
+    visit: &mut Visit,
+) -> Result<Opened, Refusal> {
+    let limits = deadlines.limits;
+    let client = visit.thread.client.clone();
+    let sending = client.send(&member.provider.endpoint, prepared.request, limits.connect);
+    let response = timeout_at(deadlines.step(limits.first_byte), sending)
+        .await
+        .map_err(|_| failure::timeout("did not answer"))?
+        .map_err(|error| {
+            tracing::debug!(provider = %member.provider.id, error = &error as &dyn std::error::Error, "call failed");
+            failure::of_send(&error)
+        })?;
+    let (head, mut body) = response.into_parts();
+    visit.attempt_answered(head.status.as_u16());
+    let provider = member.provider.dialect;
+    if !head.status.is_success() {
+        let (words, _) = read(&mut body, ERROR_BYTES, deadlines).await?;
+        return Err(refused(head.status.as_u16(), &head.headers, words, provider, call.operation));
+    }
+    if call.peeked.stream && streams(call.operation) && is_event_stream(&head.headers) {
+        let source = match prepared.way {
+            Way::Same { hide_usage } => Source::same(call.operation, hide_usage, call.peeked.n.unwrap_or(1), body),
+            Way::Other(context) => Source::other(*context, body),
+        };
+        let mut source = Box::new(source);
+        let begun = begin(&mut source, deadlines, visit).await?;
+        return Ok(Opened::Stream { head, source, begun, lost });
+    }
+    if call.peeked.stream && streams(call.operation) {
+        let (words, _) = read(&mut body, ERROR_BYTES, deadlines).await?;
+        return Err(not_a_stream(provider, &words));
+    }
+    let (whole, is_all) = read(&mut body, WHOLE_BYTES, deadlines).await?;
+    if !is_all {
+        return match prepared.way {
+            Way::Same { .. } => Ok(Opened::Large { head, read: whole, rest: body }),
+            Way::Other(_) => Err(failure::invalid("it is too large to be translated")),
+        };
+    }
+    match prepared.way {
+        Way::Same { .. } => checked(call.operation, provider, head, whole).await,
+        Way::Other(context) => translated(*context, provider, head, whole, lost).await,
+    }
+}
+
+/// Waits for the first content, or long enough; hands out what came until then.
+async fn begin(source: &mut Source, deadlines: Deadlines, visit: &mut Visit) -> Result<Batch, Refusal> {
+    let mut begun: Option<BytesMut> = None;
+    let commit = sleep_until(deadlines.step(COMMIT_AFTER));
+    let mut commit = std::pin::pin!(commit);
+    loop {
+        let idle = deadlines.step(deadlines.limits.idle);
+        let batch = tokio::select! {
+            biased;
+            batch = source.batch() => batch.map_err(failure::of_break)?,
+            () = sleep_until(idle) => return Err(failure::timeout("sent nothing more")),
+            () = &mut commit => {
+                if clock::now() >= deadlines.total {
+                    return Err(failure::timeout("did not finish"));
+                }
+                return Ok(Batch { bytes: begun.unwrap_or_default().freeze(), has_content: false, is_end: false });
+            }
+        };
+        let Some(mut batch) = batch else {
+            return Err(failure::invalid("its stream ended without an answer"));
+        };
+        if batch.has_content {
+            visit.first_content();
+        }
+        if let Some(mut before) = begun.take() {
+            before.extend_from_slice(&batch.bytes);
+            batch.bytes = before.freeze();
+        }
+        if batch.has_content || batch.is_end {
+            return Ok(batch);
+        }
+        begun = Some(batch.bytes.into());
+    }
+}
+
+/// Reads up to `limit` bytes, and says whether that was all.
+async fn read(body: &mut UpstreamBody, limit: usize, deadlines: Deadlines) -> Result<(Bytes, bool), Refusal> {
+    let announced = body.announced_bytes().and_then(|n| usize::try_from(n).ok());
+    let mut whole = BytesMut::new();
+    let mut first = Bytes::new();
+    loop {
+        let next = timeout_at(deadlines.step(deadlines.limits.idle), body.chunk())
+            .await
+            .map_err(|_| failure::timeout("did not finish its reply"))?;
+        match next {
+            None if whole.is_empty() => return Ok((first, true)),
+            None => return Ok((whole.freeze(), true)),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a provider's reply broke off");
+                return Err(failure::invalid("it broke off"));
+            }
+            Some(Ok(chunk)) if first.is_empty() && whole.is_empty() => first = chunk,
+            Some(Ok(chunk)) => {
+                if whole.is_empty() {
+                    whole.reserve(announced.unwrap_or(0).clamp(first.len() + chunk.len(), limit.saturating_mul(2)));
+                    whole.extend_from_slice(&first);
+                }
+                whole.extend_from_slice(&chunk);
+            }
+        }
+        if whole.len().max(first.len()) > limit {
+            return Ok((if whole.is_empty() { first } else { whole.freeze() }, false));
+        }
+    }
+}
+
+async fn checked(operation: Operation, provider: Dialect, head: Parts, body: Bytes) -> Result<Opened, Refusal> {
+    let looked = if body.len() <= CHECK_INLINE_BYTES {
+        reply_usage(operation, &body)
+    } else {
+        let body = body.clone();
+        offload(move || reply_usage(operation, &body)).await?
+    };
+    let peek = looked.map_err(|error| failure::invalid(&error.to_string()))?;
+    if peek.is_error {
+        return Err(refused_in_a_success(provider, &head.headers, body, operation));
+    }
+    let facts = Facts { usage: peek.usage, finish: peek.finish_reason, ..Facts::default() };
+    Ok(Opened::Whole { head, body, facts })
+}
+
+async fn translated(
+    context: Context,
+    provider: Dialect,
+    head: Parts,
+    body: Bytes,
+    request_lost: Vec<Loss>,
+) -> Result<Opened, Refusal> {
+    let client = context.client;
+    let reply = if body.len() <= TRANSLATE_INLINE_BYTES {
+        translate::reply(&context, &body)
+    } else {
+        let body = body.clone();
+        offload(move || translate::reply(&context, &body)).await?
+    };
+    match reply {
+        Ok(reply) => {
+            let facts = Facts {
+                usage: reply.usage,
+                finish: reply.finish.map(|finish| finish.as_str()),
+                lost: (request_lost, reply.lost),
+                is_translated: true,
+            };
+            Ok(Opened::Whole { head, body: reply.body.into(), facts })
+        }
+        Err(TranslateError::Upstream(_)) => Err(refused_in_a_success(provider, &head.headers, body, client)),
+        Err(error) => Err(failure::invalid(&error.to_string())),
+    }
+}
+
+/// An answer that is no success.
+fn refused(status: u16, headers: &HeaderMap, words: Bytes, provider: Dialect, operation: Operation) -> Refusal {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let hints = RetryHints::read(text, clock::wall());
+    let error = classify(provider, status, &hints, &words);
+    let words = (provider == operation.dialect()).then_some(words);
+    failure::of_answer(status, error, words, headers, provider)
+}
+
+/// An error with a success's status, as some gateways send it.
+fn refused_in_a_success(provider: Dialect, headers: &HeaderMap, words: Bytes, operation: Operation) -> Refusal {
+    let error = classify_event(provider, &words);
+    let words = (provider == operation.dialect()).then_some(words);
+    failure::of_answer(error.code.status(), error, words, headers, provider)
+}
+
+fn not_a_stream(provider: Dialect, words: &[u8]) -> Refusal {
+    let error = classify_event(provider, words);
+    match error.message {
+        Some(_) => failure::of_answer(error.code.status(), error, None, &HeaderMap::new(), provider),
+        None => failure::invalid("a stream was asked for and something else came"),
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    kind.and_then(|kind| kind.get(..17)).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+}

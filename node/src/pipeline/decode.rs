@@ -1,0 +1,126 @@
+//! Reads a request's body within its bounds, and peeks at what the gateway must know of it.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use troupe_dialect::Operation;
+use troupe_dialect::peek::{Peeked, peek};
+use troupe_proto::failure::ErrorCode;
+use troupe_proto::unit;
+
+use super::offload;
+use super::refusal::Refusal;
+use crate::house::Limits;
+
+/// What is still read, and thrown away, of a body that is too large: clients that send all before they read would see a
+/// reset in place of the answer.
+const DRAIN_BYTES: usize = 256 << 20;
+const DRAIN_FOR: Duration = Duration::from_secs(10);
+/// Reading larger bodies takes longer than a data thread may be held up.
+const PEEK_INLINE_BYTES: usize = 256 << 10;
+
+/// A request whose body was read and understood as far as needed.
+pub(crate) struct Call {
+    pub(crate) operation: Operation,
+    pub(crate) body: Bytes,
+    pub(crate) peeked: Peeked,
+}
+
+/// Reads and peeks.
+///
+/// # Errors
+/// `body_too_large`, `request_timeout`, `client_closed`, and what [`peek`] refuses.
+pub(crate) async fn decode(
+    operation: Operation,
+    headers: &HeaderMap,
+    body: Incoming,
+    limits: &Limits,
+) -> Result<Call, Refusal> {
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|e| e.as_bytes() != b"identity") {
+        let message = format!("content-encoding {encoding:?} is not supported: send the body as it is");
+        return Err(Refusal::new(ErrorCode::InvalidJson, message));
+    }
+    let expects_continue = headers.contains_key(header::EXPECT);
+    let body = read(body, limits, expects_continue).await?;
+    let peeked = if body.len() <= PEEK_INLINE_BYTES {
+        peek(operation, &body)
+    } else {
+        let body = body.clone();
+        offload(move || peek(operation, &body)).await?
+    };
+    let peeked = peeked.map_err(|bad| Refusal::new(bad.code, bad.message).with_param(bad.param))?;
+    Ok(Call { operation, body, peeked })
+}
+
+async fn read(mut body: Incoming, limits: &Limits, expects_continue: bool) -> Result<Bytes, Refusal> {
+    let announced = body.size_hint().exact().and_then(|n| usize::try_from(n).ok());
+    if announced.is_some_and(|n| n > limits.body_bytes) {
+        // A client that waits for `100 Continue` has sent nothing yet, and is spared the trouble.
+        if !expects_continue {
+            drain(body).await;
+        }
+        return Err(too_large(limits));
+    }
+    let Some(first) = piece(&mut body, limits).await? else { return Ok(Bytes::new()) };
+    let mut whole = if body.is_end_stream() || announced == Some(first.len()) {
+        return Ok(first);
+    } else {
+        let mut whole = BytesMut::with_capacity(announced.unwrap_or(first.len().saturating_mul(2)));
+        whole.extend_from_slice(&first);
+        whole
+    };
+    while let Some(next) = piece(&mut body, limits).await? {
+        if whole.len() + next.len() > limits.body_bytes {
+            drop(whole);
+            drain(body).await;
+            return Err(too_large(limits));
+        }
+        whole.extend_from_slice(&next);
+    }
+    Ok(whole.freeze())
+}
+
+/// The next piece of a body; an error when the client pauses for too long or goes away.
+async fn piece(body: &mut Incoming, limits: &Limits) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        let frame = tokio::time::timeout(limits.body_timeout, body.frame()).await.map_err(|_| {
+            let seconds = limits.body_timeout.as_secs();
+            Refusal::new(ErrorCode::RequestTimeout, format!("nothing of the request's body came for {seconds} s"))
+        })?;
+        match frame {
+            None => return Ok(None),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Ok(Some(data)),
+                // Trailers mean nothing here.
+                Err(_trailers) => {}
+            },
+            Some(Err(error)) => {
+                return Err(Refusal::new(ErrorCode::ClientClosed, format!("the request's body broke off: {error}")));
+            }
+        }
+    }
+}
+
+fn too_large(limits: &Limits) -> Refusal {
+    let limit = unit::Bytes::new(u64::try_from(limits.body_bytes).unwrap_or(u64::MAX));
+    Refusal::new(ErrorCode::BodyTooLarge, format!("the request's body is larger than {limit}"))
+}
+
+/// Reads on and forgets, within bounds.
+async fn drain(mut body: Incoming) {
+    let all = async {
+        let mut left = DRAIN_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+            left = rest;
+        }
+    };
+    // Either end will do: the answer is the same.
+    if tokio::time::timeout(DRAIN_FOR, all).await.is_err() {
+        tracing::debug!("gave up draining a body that is too large");
+    }
+}

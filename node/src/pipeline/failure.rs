@@ -1,0 +1,107 @@
+//! What an upstream failure is called, and what of it a client may read (KEY-2).
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use troupe_dialect::Dialect;
+use troupe_dialect::fault::Classified;
+use troupe_dialect::headers as allowed;
+use troupe_proto::failure::{ErrorCode, Fault};
+
+use super::refusal::Refusal;
+use super::source::Break;
+use crate::upstream::{ConnectError, SendError};
+
+/// No connection, or one that broke before the reply's head.
+pub(super) fn of_send(error: &SendError) -> Refusal {
+    let (code, message) = match error {
+        SendError::Connect(ConnectError::Timeout(_)) => {
+            (ErrorCode::ProviderTimeout, "no connection to the model provider could be made in time")
+        }
+        SendError::Connect(_) => (ErrorCode::ProviderUnreachable, "no connection to the model provider could be made"),
+        SendError::Broken(_) => {
+            (ErrorCode::ProviderUnreachable, "the connection to the model provider broke before it answered")
+        }
+        SendError::Url(_) => (ErrorCode::Internal, "the call could not be put into words for the model provider"),
+    };
+    let fault = if code == ErrorCode::Internal { Fault::Ours } else { Fault::Provider };
+    Refusal::new(code, message).with_fault(fault)
+}
+
+/// A step that took longer than it may.
+pub(super) fn timeout(what: &str) -> Refusal {
+    Refusal::new(ErrorCode::ProviderTimeout, format!("the model provider {what} in time")).with_fault(Fault::Provider)
+}
+
+/// A reply that is none.
+pub(super) fn invalid(what: &str) -> Refusal {
+    Refusal::new(ErrorCode::ProviderInvalidReply, format!("the model provider's reply is not valid: {what}"))
+        .with_fault(Fault::Provider)
+}
+
+/// An answer with an error's status.
+///
+/// The provider's own words go to a client of the same dialect where they may; else ours, with its message unless that
+/// could speak of our credential.
+pub(super) fn of_answer(
+    status: u16,
+    error: Classified,
+    words: Option<Bytes>,
+    headers: &HeaderMap,
+    provider: Dialect,
+) -> Refusal {
+    let message = match (error.fault, error.message) {
+        (Fault::Credential, _) => "the model provider refused the gateway's credential".to_owned(),
+        (Fault::Quota, _) => "the gateway's account at the model provider is out of quota".to_owned(),
+        (Fault::Ours, _) => "the gateway made a call that the model provider did not understand".to_owned(),
+        (Fault::Client | Fault::Capacity | Fault::ContextLength | Fault::Provider, Some(message)) => message,
+        (Fault::Client | Fault::Capacity | Fault::ContextLength | Fault::Provider, None) => {
+            format!("the model provider answered with status {status}")
+        }
+    };
+    let mut refusal = Refusal::new(error.code, message).with_fault(error.fault);
+    refusal.status = match error.fault {
+        Fault::Client | Fault::ContextLength if (400..500).contains(&status) => Some(status),
+        Fault::Provider if (500..600).contains(&status) => Some(status),
+        Fault::Client | Fault::ContextLength | Fault::Provider => None,
+        Fault::Credential | Fault::Quota | Fault::Capacity | Fault::Ours => None,
+    };
+    refusal.retry_after = error.retry_after;
+    if error.relay_body {
+        refusal.verbatim = words;
+    }
+    let mut theirs = HeaderMap::new();
+    for name in allowed::response(provider).filter(|name| name.starts_with("openai-")) {
+        if let Some(value) = headers.get(name) {
+            theirs.insert(HeaderName::from_static(name), value.clone());
+        }
+    }
+    note_upstream_id(headers, &mut theirs);
+    refusal.headers = Some(Box::new(theirs));
+    refusal
+}
+
+/// A stream that broke.
+pub(super) fn of_break(broken: Break) -> Refusal {
+    match broken {
+        Break::Lost(error) => {
+            tracing::debug!(error, "a provider's stream was lost");
+            Refusal::new(ErrorCode::StreamInterrupted, "the connection to the model provider broke in mid-stream")
+                .with_fault(Fault::Provider)
+        }
+        Break::Short => Refusal::new(ErrorCode::StreamInterrupted, "the model provider's stream ended before its end")
+            .with_fault(Fault::Provider),
+        Break::Invalid(what) => invalid(&what),
+        Break::Told { error, .. } => of_answer(error.code.status(), *error, None, &HeaderMap::new(), Dialect::OpenAi),
+    }
+}
+
+/// Hands the provider's request id on, under a name that cannot be taken for ours.
+pub(super) fn note_upstream_id(from: &HeaderMap, to: &mut HeaderMap) {
+    if let Some(id) = upstream_id(from) {
+        to.insert(HeaderName::from_static(allowed::UPSTREAM_REQUEST_ID), id.clone());
+    }
+}
+
+fn upstream_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    allowed::REQUEST_ID.iter().find_map(|name| headers.get(*name))
+}

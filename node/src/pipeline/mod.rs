@@ -1,0 +1,147 @@
+//! One request's straight line, one file a stage.
+//!
+//! ```text
+//! identify -> decode -> admit -> route -> attempt -> relay          any error -> refusal
+//!                                                   `-> visit: one record, however it ends
+//! ```
+//! The key comes before the body: nobody fills this node's memory without one.
+
+mod admit;
+mod attempt;
+mod decode;
+mod failure;
+mod identify;
+mod models;
+mod prepare;
+mod refusal;
+mod relay;
+mod route;
+mod source;
+mod visit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Response};
+use hyper::body::Incoming;
+use troupe_dialect::{Dialect, Operation};
+use troupe_proto::failure::{ErrorCode, Fault};
+use troupe_proto::id::RequestId;
+
+pub(crate) use models::models;
+pub(crate) use refusal::Refusal;
+pub(crate) use visit::Visit;
+
+use crate::clock;
+use crate::ingress::ReplyBody;
+use crate::telemetry::record::client_text;
+use crate::telemetry::trace::TraceParent;
+use crate::view::{Key, View};
+use attempt::{Deadlines, Opened};
+use prepare::Envelope;
+
+/// A call as it came in.
+pub(crate) struct Inbound {
+    pub(crate) operation: Operation,
+    pub(crate) headers: HeaderMap,
+    pub(crate) query: Option<String>,
+    pub(crate) body: Incoming,
+    pub(crate) trace: TraceParent,
+    pub(crate) request_id: RequestId,
+}
+
+/// A refused client may try again after this.
+const OVERLOADED_FOR: Duration = Duration::from_secs(1);
+
+/// Serves a call.
+///
+/// # Errors
+/// What the client is told instead; the visit comes back with it, to be ended with the answer.
+pub(crate) async fn run(inbound: Inbound, mut visit: Visit) -> Result<Response<ReplyBody>, (Refusal, Visit)> {
+    match served(inbound, &mut visit).await {
+        Ok(serving) => Ok(serving.finish(visit)),
+        Err(refusal) => Err((refusal, visit)),
+    }
+}
+
+/// A call that has been answered, up to handing the reply on.
+struct Serving {
+    opened: Opened,
+    provider: Dialect,
+    operation: Operation,
+    deadlines: Deadlines,
+    request_id: RequestId,
+}
+
+impl Serving {
+    fn finish(self, visit: Visit) -> Response<ReplyBody> {
+        let Self { opened, provider, operation, deadlines, request_id } = self;
+        match opened {
+            Opened::Whole { head, body, facts } => relay::whole(&head, body, facts, provider, visit),
+            Opened::Large { head, read, rest } => relay::large(&head, read, rest, provider, deadlines, visit),
+            Opened::Stream { head, source, begun, lost } => {
+                let request_id = request_id.to_string();
+                let stream = relay::Stream { operation, provider, head, source, begun, lost, deadlines, request_id };
+                relay::stream(stream, visit)
+            }
+        }
+    }
+}
+
+async fn served(inbound: Inbound, visit: &mut Visit) -> Result<Serving, Refusal> {
+    let Inbound { operation, headers, query, body, trace, request_id } = inbound;
+    let thread = visit.thread.clone();
+    let house = &thread.house;
+    if !visit.has_place() {
+        return Err(Refusal::new(ErrorCode::Overloaded, "this gateway node has as many requests as it may")
+            .after(OVERLOADED_FOR));
+    }
+    let view = house.view.read();
+    let key = enter(&view, &headers, visit)?;
+    let call = decode::decode(operation, &headers, body, &house.limits).await?;
+    visit.note(|record| {
+        record.bytes_in = u64::try_from(call.body.len()).unwrap_or(u64::MAX);
+        record.stream = call.peeked.stream;
+        record.model_asked = Some(client_text(&call.peeked.model));
+    });
+    if let Some(on_call) = &house.seams.on_call {
+        on_call(&call.peeked.model);
+    }
+    let pool = admit::admit(&view, &key, &call.peeked.model)?;
+    visit.note(|record| record.model = Some(pool.id.clone()));
+    let plan = route::route(&pool, &call.peeked.model, clock::dice)?;
+    let envelope = Envelope { headers: &headers, query: query.as_deref(), trace };
+    // The plan lists every target that could serve; the first one is tried.
+    let Some(member) = plan.targets().next() else {
+        return Err(Refusal::new(ErrorCode::NoTarget, "the model has no target"));
+    };
+    let patience = patience(&headers).map_or(member.limits.total, |client| client.min(member.limits.total));
+    let total = visit.began().checked_add(patience).unwrap_or_else(|| visit.began());
+    let deadlines = Deadlines { limits: member.limits, total };
+    let opened = attempt::attempt(&call, member, &envelope, deadlines, visit).await?;
+    let provider = member.provider.dialect;
+    Ok(Serving { opened, provider, operation, deadlines, request_id })
+}
+
+/// Identifies the caller, and notes who it is even if it may not enter.
+pub(crate) fn enter(view: &View, headers: &HeaderMap, visit: &mut Visit) -> Result<Arc<Key>, Refusal> {
+    let key = identify::identify(view, headers, clock::unix_seconds())?;
+    visit.note(|record| record.key = Some(key.id.clone()));
+    Ok(key)
+}
+
+/// How long the client itself is going to wait, where its SDK says so (in seconds).
+fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: f64 = headers.get("x-stainless-read-timeout")?.to_str().ok()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|patience| !patience.is_zero())
+}
+
+/// Work that is too long for a data thread, done elsewhere.
+///
+/// # Errors
+/// `internal` when the work panicked.
+async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Refusal::new(ErrorCode::Internal, "a fault of the gateway").with_fault(Fault::Ours))
+}

@@ -1,0 +1,111 @@
+//! The one place where a failure becomes a status and a body in the caller's dialect.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use troupe_dialect::error::{self, ErrorView};
+use troupe_dialect::{Dialect, Operation};
+use troupe_proto::failure::{ErrorCode, Fault, Retry};
+
+use crate::ingress::ReplyBody;
+
+/// Why a request is not served.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: ErrorCode,
+    /// The status, where it is not the code's own.
+    pub(crate) status: Option<u16>,
+    /// What the client may read.
+    pub(crate) message: String,
+    pub(crate) param: Option<String>,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) retry_after: Option<Duration>,
+    /// The provider's own words, where they may be relayed.
+    pub(crate) verbatim: Option<Bytes>,
+    /// Headers of the provider's that go with its words.
+    pub(crate) headers: Option<Box<HeaderMap>>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            status: None,
+            message: message.into(),
+            param: None,
+            fault: None,
+            retry_after: None,
+            verbatim: None,
+            headers: None,
+        }
+    }
+
+    pub(crate) fn with_param(mut self, param: Option<String>) -> Self {
+        self.param = param;
+        self
+    }
+
+    pub(crate) const fn with_fault(mut self, fault: Fault) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
+    pub(crate) const fn after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// The status that goes out.
+    pub(crate) fn status(&self) -> StatusCode {
+        let status = self.status.unwrap_or(self.code.status());
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The answer to a caller of this dialect.
+    pub(crate) fn answer(self, dialect: Dialect, request_id: &str) -> Response<ReplyBody> {
+        let status = self.status();
+        let body = match &self.verbatim {
+            Some(words) => words.clone(),
+            None => error::body(dialect, &self.view(status.as_u16(), request_id)).into(),
+        };
+        let mut response = Response::new(ReplyBody::whole(body));
+        *response.status_mut() = status;
+        if let Some(theirs) = self.headers {
+            *response.headers_mut() = *theirs;
+        }
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CODE, HeaderValue::from_static(self.code.as_str()));
+        if let Some(delay) = self.retry_after {
+            let seconds = delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code.retry() == Retry::Never {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        response
+    }
+
+    /// The event that breaks off a stream of `operation`.
+    pub(crate) fn event(&self, operation: Operation, request_id: &str, sequence: u64) -> Bytes {
+        error::event(operation, &self.view(self.status().as_u16(), request_id), sequence).into()
+    }
+
+    fn view<'a>(&'a self, status: u16, request_id: &'a str) -> ErrorView<'a> {
+        ErrorView {
+            code: self.code,
+            status,
+            message: &self.message,
+            param: self.param.as_deref(),
+            request_id,
+            fault: self.fault,
+        }
+    }
+}
+
+/// Our own code, the same in every dialect.
+const CODE: HeaderName = HeaderName::from_static("x-troupe-error");
+/// What the SDKs of both vendors obey.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

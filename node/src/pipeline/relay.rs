@@ -1,0 +1,319 @@
+//! Hands a reply on: from the commit point to the end, however it ends.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use tokio::time::{Instant, sleep_until, timeout};
+use troupe_dialect::translate::{Loss, header_value};
+use troupe_dialect::{Dialect, Operation, headers as allowed, sse};
+use troupe_proto::failure::{ErrorCode, Fault};
+use troupe_proto::outcome::AttemptEnd;
+
+use super::attempt::{Deadlines, Facts};
+use super::failure;
+use super::refusal::Refusal;
+use super::source::{Batch, Break, Source};
+use super::visit::Visit;
+use crate::clock;
+use crate::ingress::{Broken, Feed, ReplyBody};
+use crate::telemetry::record::Outcome;
+use crate::upstream::UpstreamBody;
+
+/// Balancers and clients take a connection that is silent for longer (often 60 s) for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// What a provider may take to close a reply whose end was seen; then its connection is not kept.
+const REST: Duration = Duration::from_millis(100);
+/// Between the event that tells of a break and the cut, so that the event is not lost with the connection.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
+/// A whole reply.
+pub(super) fn whole(
+    head: &Parts,
+    body: Bytes,
+    facts: Facts,
+    provider: Dialect,
+    mut visit: Visit,
+) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::whole(body.clone()));
+    *response.status_mut() = head.status;
+    write_headers(response.headers_mut(), &head.headers, provider, facts.is_translated, &facts.lost.0);
+    visit.attempt_ended(AttemptEnd::Finished);
+    visit.answered(head.status.as_u16());
+    visit.note(|record| {
+        record.usage = facts.usage;
+        record.finish = facts.finish.map(Into::into);
+        record.bytes_out = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        note_lost(&mut record.lost.request, &facts.lost.0);
+        note_lost(&mut record.lost.reply, &facts.lost.1);
+    });
+    visit.first_content();
+    visit.end(Outcome::Finished);
+    response
+}
+
+/// A whole reply too large to be checked first: it is handed on as it comes, and a break cuts the connection.
+pub(super) fn large(
+    head: &Parts,
+    read: Bytes,
+    mut rest: UpstreamBody,
+    provider: Dialect,
+    deadlines: Deadlines,
+    mut visit: Visit,
+) -> Response<ReplyBody> {
+    visit.answered(head.status.as_u16());
+    visit.first_content();
+    let work = async move |feed: Feed| {
+        let mut sent = u64::try_from(read.len()).unwrap_or(u64::MAX);
+        feed.send(read).await;
+        loop {
+            let chunk = match timeout(deadlines.limits.idle, rest.chunk()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(chunk))) if clock::now() < deadlines.total => chunk,
+                Ok(Some(_)) | Err(_) => {
+                    visit.attempt_ended(AttemptEnd::Interrupted(Fault::Provider));
+                    visit.note(|record| record.error = Some(ErrorCode::StreamInterrupted));
+                    visit.end(Outcome::Interrupted);
+                    return Err(Broken);
+                }
+            };
+            sent = sent.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+            visit.note(|record| record.bytes_out = sent);
+            feed.send(chunk).await;
+        }
+        visit.attempt_ended(AttemptEnd::Finished);
+        visit.end(Outcome::Finished);
+        Ok(())
+    };
+    let mut response = Response::new(ReplyBody::fed(work));
+    *response.status_mut() = head.status;
+    write_headers(response.headers_mut(), &head.headers, provider, false, &[]);
+    response
+}
+
+/// What is known of a stream when its head goes out.
+pub(super) struct Stream {
+    pub(super) operation: Operation,
+    pub(super) provider: Dialect,
+    pub(super) head: Parts,
+    pub(super) source: Box<Source>,
+    pub(super) begun: Batch,
+    pub(super) lost: Vec<Loss>,
+    pub(super) deadlines: Deadlines,
+    pub(super) request_id: String,
+}
+
+/// A stream.
+pub(super) fn stream(stream: Stream, mut visit: Visit) -> Response<ReplyBody> {
+    visit.answered(StatusCode::OK.as_u16());
+    visit.note(|record| note_lost(&mut record.lost.request, &stream.lost));
+    let mut headers = HeaderMap::new();
+    let is_translated = stream.provider != stream.operation.dialect();
+    write_headers(&mut headers, &stream.head.headers, stream.provider, is_translated, &stream.lost);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    let mut response = Response::new(ReplyBody::fed(|feed| run(stream, feed, visit)));
+    *response.headers_mut() = headers;
+    response
+}
+
+async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken> {
+    let Stream { operation, mut source, begun, deadlines, request_id, .. } = stream;
+    let mut has_content = begun.has_content;
+    let mut is_end = begun.is_end;
+    let mut sent = begun.bytes.len();
+    feed.send(begun.bytes).await;
+    let mut pace = Pace::new(&deadlines);
+    // One timer a stream, set again only when it fires: setting it at every event would cost more than the event.
+    let mut timer = pin!(sleep_until(pace.next()));
+    let broken = loop {
+        if is_end {
+            break None;
+        }
+        let step = tokio::select! {
+            biased;
+            batch = source.batch() => Step::Read(batch),
+            () = &mut timer => Step::Timer,
+        };
+        match step {
+            Step::Read(Ok(Some(batch))) => {
+                if batch.has_content && !has_content {
+                    has_content = true;
+                    visit.first_content();
+                }
+                is_end = batch.is_end;
+                sent += batch.bytes.len();
+                feed.send(batch.bytes).await;
+                pace.read(clock::now());
+            }
+            Step::Read(Ok(None)) => break None,
+            Step::Read(Err(broken)) => break Some(of_break(broken)),
+            Step::Timer => match pace.due(clock::now()) {
+                Due::Nothing => timer.as_mut().reset(pace.next()),
+                Due::KeepAlive => {
+                    feed.send(Bytes::from_static(sse::keep_alive(operation))).await;
+                    pace.kept_alive(clock::now());
+                    timer.as_mut().reset(pace.next());
+                }
+                Due::Timeout(what) => break Some((failure::timeout(what), None)),
+            },
+        }
+    };
+    // The connection can serve another call once its reply was read to the end; a client need not wait for that.
+    if broken.is_none() && !source.is_over() && timeout(REST, source.rest()).await.is_err() {
+        tracing::debug!("a provider left its stream open behind the end");
+    }
+    let lost = source.lost().to_vec();
+    visit.note(|record| {
+        record.usage = source.usage();
+        record.finish = source.finish_reason().map(Into::into);
+        record.bytes_out = u64::try_from(sent).unwrap_or(u64::MAX);
+        note_lost(&mut record.lost.reply, &lost);
+    });
+    match broken {
+        None => {
+            visit.attempt_ended(AttemptEnd::Finished);
+            visit.end(Outcome::Finished);
+            Ok(())
+        }
+        Some((refusal, words)) => {
+            visit.attempt_ended(AttemptEnd::Interrupted(refusal.fault.unwrap_or(Fault::Provider)));
+            visit.note(|record| record.error = Some(refusal.code));
+            let event = words.unwrap_or_else(|| refusal.event(operation, &request_id, source.next_sequence()));
+            // The upstream call is over, one way or the other: its connection goes before the client is told.
+            drop(source);
+            feed.send(event).await;
+            visit.end(Outcome::Interrupted);
+            tokio::time::sleep(LAST_WORDS).await;
+            Err(Broken)
+        }
+    }
+}
+
+enum Step {
+    Read(Result<Option<Batch>, Break>),
+    Timer,
+}
+
+/// What the client is told of a break: the provider's own words where it may read them.
+fn of_break(broken: Break) -> (Refusal, Option<Bytes>) {
+    match broken {
+        Break::Told { error, words } => (failure::of_break(Break::Told { error, words: None }), words),
+        other => (failure::of_break(other), None),
+    }
+}
+
+/// When a stream is due for something.
+struct Pace {
+    idle: Duration,
+    total: std::time::Instant,
+    last_read: std::time::Instant,
+    last_sent: std::time::Instant,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    KeepAlive,
+    Timeout(&'static str),
+}
+
+impl Pace {
+    fn new(deadlines: &Deadlines) -> Self {
+        let now = clock::now();
+        Self { idle: deadlines.limits.idle, total: deadlines.total, last_read: now, last_sent: now }
+    }
+
+    const fn read(&mut self, now: std::time::Instant) {
+        self.last_read = now;
+        self.last_sent = now;
+    }
+
+    const fn kept_alive(&mut self, now: std::time::Instant) {
+        self.last_sent = now;
+    }
+
+    fn due(&self, now: std::time::Instant) -> Due {
+        if now >= self.total {
+            Due::Timeout("did not finish its stream")
+        } else if now.saturating_duration_since(self.last_read) >= self.idle {
+            Due::Timeout("sent nothing more")
+        } else if now.saturating_duration_since(self.last_sent) >= KEEP_ALIVE {
+            Due::KeepAlive
+        } else {
+            Due::Nothing
+        }
+    }
+
+    /// The next moment at which something can be due.
+    fn next(&self) -> Instant {
+        let idle = self.last_read.checked_add(self.idle).unwrap_or(self.total);
+        Instant::from_std((self.last_sent + KEEP_ALIVE).min(idle).min(self.total))
+    }
+}
+
+/// Only what is listed comes back: a provider's cookies, quota and organisation stay behind.
+fn write_headers(to: &mut HeaderMap, from: &HeaderMap, provider: Dialect, is_translated: bool, lost: &[Loss]) {
+    if is_translated {
+        to.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    } else {
+        for name in allowed::response(provider) {
+            if let Some(value) = from.get(name) {
+                to.insert(HeaderName::from_static(name), value.clone());
+            }
+        }
+    }
+    failure::note_upstream_id(from, to);
+    if !lost.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&header_value(lost))
+    {
+        to.insert(X_TROUPE_LOST, value);
+    }
+}
+
+fn note_lost(to: &mut Vec<std::borrow::Cow<'static, str>>, lost: &[Loss]) {
+    to.extend(lost.iter().map(|loss| loss.field.clone()));
+}
+
+/// What the request lost in translation.
+const X_TROUPE_LOST: HeaderName = HeaderName::from_static("x-troupe-lost");
+/// nginx in front of us would hold events back.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::CallLimits;
+
+    fn pace(idle: u64, total: u64) -> (Pace, std::time::Instant) {
+        let second = Duration::from_secs;
+        let limits = CallLimits { connect: second(1), first_byte: second(1), idle: second(idle), total: second(total) };
+        let deadlines = Deadlines { limits, total: clock::now() + second(total) };
+        let pace = Pace::new(&deadlines);
+        let start = pace.last_read;
+        (pace, start)
+    }
+
+    #[test]
+    fn silence_is_kept_alive_until_it_lasts_too_long() {
+        let (mut pace, start) = pace(25, 600);
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+
+        assert_eq!(pace.due(at(9)), Due::Nothing);
+        assert_eq!(pace.due(at(10)), Due::KeepAlive);
+        pace.kept_alive(at(10));
+        assert_eq!(pace.due(at(19)), Due::Nothing);
+        assert_eq!(pace.due(at(25)), Due::Timeout("sent nothing more"));
+    }
+
+    #[test]
+    fn a_stream_that_never_rests_still_ends_at_its_deadline() {
+        let (mut pace, start) = pace(25, 60);
+        pace.read(start + Duration::from_secs(59));
+
+        assert_eq!(pace.due(start + Duration::from_secs(61)), Due::Timeout("did not finish its stream"));
+    }
+}

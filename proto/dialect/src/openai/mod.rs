@@ -1,0 +1,5 @@
+//! OpenAI's wire.
+
+pub mod chat;
+pub mod embeddings;
+pub mod error;
