@@ -122,13 +122,14 @@ checkEach("client errors: wrong key, unknown model", SAME, async (route) => {
 /** Reads a stream that must bring so many pieces and then raise. */
 async function broken(name, wanted) {
   const pieces = [];
-  await raises(Anthropic.APIError, async () => {
+  const error = await raises(Anthropic.APIError, async () => {
     for await (const event of await ask(name, { stream: true })) {
       if (event.type === "content_block_delta") pieces.push(event.delta.text);
       claim(event.type !== "message_delta" && event.type !== "message_stop", "a broken stream claims to be finished");
     }
   });
   same([pieces, await arrivals(name)], [words(wanted), 1], "pieces before the break, and arrivals");
+  claim(!(error instanceof Anthropic.APIConnectionError), `the stream just broke off: ${error}`);
 }
 
 checkEach("in-band error raises", ROUTES, (route) => broken(model(route, "+error-at=3"), 3));

@@ -144,13 +144,14 @@ checkEach("client errors: wrong key, unknown model", SAME, async (route) => {
 /** Reads a stream that must bring so many pieces and then raise. */
 async function broken(name, wanted) {
   const pieces = [];
-  await raises(OpenAI.APIError, async () => {
+  const error = await raises(OpenAI.APIError, async () => {
     for await (const chunk of await chat(name, { stream: true })) {
       if (chunk.choices[0]?.delta.content) pieces.push(chunk.choices[0].delta.content);
       claim(!chunk.choices[0]?.finish_reason, "a broken stream claims to be finished");
     }
   });
   same([pieces, await arrivals(name)], [words(wanted), 1], "pieces before the break, and arrivals");
+  claim(!(error instanceof OpenAI.APIConnectionError), `the stream just broke off: ${error}`);
 }
 
 checkEach("in-band error raises", ROUTES, (route) => broken(model(route, "+error-at=3"), 3));

@@ -211,6 +211,22 @@ def request_ids(route):
     same(leaked, [], "the provider's own headers")
 
 
+@check_each("the provider gets its own wire and key, and none of the client's", ROUTES, needs_gateway=True)
+def upstream_head(route):
+    name = model(route)
+    ask(name, extra_headers={"cookie": "a=b", "anthropic-beta": "some-beta-2026-01-01"})
+    [sent] = requests_for(name)
+    headers = dict(sent["headers"])
+    if route == "a":
+        same((sent["path"], headers["x-api-key"]), ("/v1/messages", "sk-mock-anthropic"))
+        # What version a client speaks is between it and the provider.
+        same((headers["anthropic-version"], headers["anthropic-beta"]), ("2026-10-21", "some-beta-2026-01-01"))
+    else:
+        same((sent["path"], headers["authorization"]), ("/v1/chat/completions", "Bearer sk-mock-openai"))
+    assert KEY not in str(sent) and "cookie" not in headers, headers
+    same(headers["accept-encoding"], "identity")
+
+
 @check_each("count_tokens", SAME)
 def count_tokens(route):
     more = {name: value for name, value in HELLO.items() if name != "max_tokens"}

@@ -91,6 +91,7 @@ def broken_stream(name, pieces):
 
     error = raises(anthropic.APIError, read)
     same((seen, arrivals(name)), (words(pieces), 1), "pieces before the break, and arrivals")
+    assert not isinstance(error, anthropic.APIConnectionError), f"the stream just broke off: {error!r}"
     return error
 
 

@@ -228,6 +228,21 @@ def request_ids(route):
     same(leaked, [], "the provider's own headers")
 
 
+@check_each("the provider gets its own wire and key, and none of the client's", ROUTES, needs_gateway=True)
+def upstream_head(route):
+    name = model(route)
+    client.chat.completions.create(model=name, messages=HELLO, extra_headers={"cookie": "a=b"})
+    [sent] = requests_for(name)
+    headers = dict(sent["headers"])
+    if route == "o":
+        same((sent["path"], headers["authorization"]), ("/v1/chat/completions", "Bearer sk-mock-openai"))
+    else:
+        same((sent["path"], headers["x-api-key"]), ("/v1/messages", "sk-mock-anthropic"))
+        assert headers["anthropic-version"], headers
+    assert KEY not in str(sent) and "cookie" not in headers, headers
+    same(headers["accept-encoding"], "identity")
+
+
 @check_each("n and logprobs", SAME)
 def many(route):
     reply = chat(model(route), n=2, logprobs=True)

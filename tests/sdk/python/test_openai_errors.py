@@ -98,6 +98,7 @@ def broken_stream(name, pieces):
 
     error = raises(openai.APIError, read)
     same((seen, arrivals(name)), (words(pieces), 1), "pieces before the break, and arrivals")
+    assert not isinstance(error, openai.APIConnectionError), f"the stream just broke off: {error!r}"
     return error
 
 
