@@ -141,7 +141,8 @@ def messages_stream(client, model):
     pieces = [data["delta"]["text"] for name, data in parsed if name == "content_block_delta"]
     same([piece for piece in pieces if piece], WORDS, "pieces")
     kinds = [name for name, _ in parsed if name not in ("content_block_delta", "ping")]
-    same(kinds, ["message_start", "content_block_start", "content_block_stop", "message_delta", "message_stop"], "events")
+    wanted = ["message_start", "content_block_start", "content_block_stop", "message_delta", "message_stop"]
+    same(kinds, wanted, "events")
     [delta] = [data for name, data in parsed if name == "message_delta"]
     same((delta["delta"]["stop_reason"], delta["usage"]["output_tokens"]), ("end_turn", len(WORDS) + 1), "end")
 

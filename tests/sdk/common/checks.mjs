@@ -16,12 +16,12 @@ let serial = 0;
 
 /** Registers one check. */
 export function check(title, run, { needsGateway = false } = {}) {
-  checks.push({ title, run, needsGateway });
+    checks.push({ title, run, needsGateway });
 }
 
 /** Registers one check a route; `routes` maps the first letter of a model name to what is behind it. */
 export function checkEach(title, routes, run, options) {
-  for (const [letter, behind] of Object.entries(routes)) check(`${title} (${behind})`, () => run(letter), options);
+    for (const [letter, behind] of Object.entries(routes)) check(`${title} (${behind})`, () => run(letter), options);
 }
 
 /** Makes a model name no other check has, so that what arrived for it can be counted. */
@@ -37,23 +37,24 @@ export const counts = async () => (await fetch(`${MOCK}/mock/counts`)).json();
 export const arrivals = async (name) => (await counts()).by_model[name] ?? 0;
 
 export function same(got, wanted, what = "value") {
-  if (!isDeepStrictEqual(got, wanted)) throw new Error(`${what}: got ${inspect(got, { depth: 6 })}, wanted ${inspect(wanted, { depth: 6 })}`);
+    if (!isDeepStrictEqual(got, wanted))
+        throw new Error(`${what}: got ${inspect(got, { depth: 6 })}, wanted ${inspect(wanted, { depth: 6 })}`);
 }
 
 export function claim(holds, message) {
-  if (!holds) throw new Error(message);
+    if (!holds) throw new Error(message);
 }
 
 /** Runs `call` and gives its error, which must be of the class named. */
 export async function raises(kind, call) {
-  let result;
-  try {
-    result = await call();
-  } catch (error) {
-    if (error instanceof kind) return error;
-    throw new Error(`expected ${kind.name}, got ${error?.constructor?.name}: ${error?.message}`, { cause: error });
-  }
-  throw new Error(`expected ${kind.name}, got a result: ${inspect(result)}`);
+    let result;
+    try {
+        result = await call();
+    } catch (error) {
+        if (error instanceof kind) return error;
+        throw new Error(`expected ${kind.name}, got ${error?.constructor?.name}: ${error?.message}`, { cause: error });
+    }
+    throw new Error(`expected ${kind.name}, got a result: ${inspect(result)}`);
 }
 
 /**
@@ -62,51 +63,55 @@ export async function raises(kind, call) {
  * the news on stretches all.
  */
 export async function upstreamGoneSoon(leave, tries = 3) {
-  const waits = [];
-  for (let turn = 0; turn < tries; turn += 1) {
-    const before = (await counts()).closed_early;
-    const left = await leave();
-    while ((await counts()).closed_early === before) {
-      claim(performance.now() - left < 3000, "the upstream call was still open 3 s after its client had left");
-      await new Promise((done) => setTimeout(done, 2));
+    const waits = [];
+    for (let turn = 0; turn < tries; turn += 1) {
+        const before = (await counts()).closed_early;
+        const left = await leave();
+        while ((await counts()).closed_early === before) {
+            claim(performance.now() - left < 3000, "the upstream call was still open 3 s after its client had left");
+            await new Promise((done) => setTimeout(done, 2));
+        }
+        waits.push(performance.now() - left);
+        if (waits.at(-1) <= GONE_MS) return;
     }
-    waits.push(performance.now() - left);
-    if (waits.at(-1) <= GONE_MS) return;
-  }
-  throw new Error(`upstream closed only after ${Math.min(...waits).toFixed(0)} ms, ${GONE_MS} promised`);
+    throw new Error(`upstream closed only after ${Math.min(...waits).toFixed(0)} ms, ${GONE_MS} promised`);
 }
 
 function late() {
-  let timer;
-  const promise = new Promise((_, fail) => {
-    timer = setTimeout(() => fail(new Error(`not over within ${CHECK_MS} ms`)), CHECK_MS);
-  });
-  return { promise, clear: () => clearTimeout(timer) };
+    let timer;
+    const promise = new Promise((_, fail) => {
+        timer = setTimeout(() => fail(new Error(`not over within ${CHECK_MS} ms`)), CHECK_MS);
+    });
+    return { promise, clear: () => clearTimeout(timer) };
 }
 
 /** Runs every check that was registered, prints a line each, and leaves with 1 if one failed. */
 export async function main(suite) {
-  await fetch(`${MOCK}/mock/reset`, { method: "POST" });
-  let [passed, failed, leftOut] = [0, 0, 0];
-  for (const { title, run, needsGateway } of checks) {
-    if (needsGateway && DIRECT) {
-      leftOut += 1;
-      continue;
+    await fetch(`${MOCK}/mock/reset`, { method: "POST" });
+    let [passed, failed, leftOut] = [0, 0, 0];
+    for (const { title, run, needsGateway } of checks) {
+        if (needsGateway && DIRECT) {
+            leftOut += 1;
+            continue;
+        }
+        const deadline = late();
+        try {
+            await Promise.race([run(), deadline.promise]);
+            passed += 1;
+            console.log(`ok   ${suite} · ${title}`);
+        } catch (error) {
+            failed += 1;
+            const place = /\/([^/]+\.mjs:\d+)/.exec(
+                error?.stack?.split("\n").find((line) => line.includes(".mjs") && !line.includes("checks.mjs")) ?? "",
+            );
+            console.log(
+                `FAIL ${suite} · ${title}${place ? ` [${place[1]}]` : ""}: ${error?.constructor?.name}: ${String(error?.message).slice(0, 600)}`,
+            );
+        } finally {
+            deadline.clear();
+        }
     }
-    const deadline = late();
-    try {
-      await Promise.race([run(), deadline.promise]);
-      passed += 1;
-      console.log(`ok   ${suite} · ${title}`);
-    } catch (error) {
-      failed += 1;
-      const place = /\/([^/]+\.mjs:\d+)/.exec(error?.stack?.split("\n").find((line) => line.includes(".mjs") && !line.includes("checks.mjs")) ?? "");
-      console.log(`FAIL ${suite} · ${title}${place ? ` [${place[1]}]` : ""}: ${error?.constructor?.name}: ${String(error?.message).slice(0, 600)}`);
-    } finally {
-      deadline.clear();
-    }
-  }
-  console.log(`     ${suite}: ${passed} passed, ${failed} failed${leftOut ? `, ${leftOut} need the gateway` : ""}`);
-  // Not process.exitCode: a call that a failed check left hanging must not keep the suite open.
-  process.exit(failed || !passed ? 1 : 0);
+    console.log(`     ${suite}: ${passed} passed, ${failed} failed${leftOut ? `, ${leftOut} need the gateway` : ""}`);
+    // Not process.exitCode: a call that a failed check left hanging must not keep the suite open.
+    process.exit(failed || !passed ? 1 : 0);
 }
