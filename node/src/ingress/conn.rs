@@ -146,6 +146,8 @@ where
         Version::H1 => drive!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
+                // Heads and bodies are small: copying them into one write costs less than a vectored one.
+                .writev(false)
                 .header_read_timeout(IDLE)
                 .max_buf_size(limits.header_bytes.saturating_mul(2).max(HEAD_BUFFER_MIN))
                 .serve_connection(TokioIo::new(socket), service)
