@@ -89,7 +89,8 @@ impl Thread {
     /// A data thread of `house`.
     pub fn new(house: Arc<House>) -> Self {
         let metrics = Mutex::new(house.metrics.for_thread());
-        Self { house, client: Arc::default(), metrics, in_flight: AtomicUsize::new(0) }
+        let client = Arc::new(Client::new(house.metrics.clone()));
+        Self { house, client, metrics, in_flight: AtomicUsize::new(0) }
     }
 
     /// Requests it serves now; new connections go to the thread with the fewest.

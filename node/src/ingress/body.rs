@@ -144,6 +144,29 @@ impl Body for ReplyBody {
     }
 }
 
+/// A body that holds something until it is gone.
+pub(super) struct Held<G> {
+    pub(super) body: ReplyBody,
+    pub(super) _guard: G,
+}
+
+impl<G: Unpin> Body for Held<G> {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;

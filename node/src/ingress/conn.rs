@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::body::Held;
 use super::guard::{Busy, Guarded, Patience};
 use super::serve::serve;
 use super::worker::WorkerOptions;
@@ -32,6 +33,8 @@ const H2_PING_EVERY: Duration = Duration::from_secs(30);
 const H2_PING_ANSWER: Duration = Duration::from_secs(20);
 /// Requests hyper reads ahead and replies it holds back for one connection.
 const H2_SEND_BUFFER: usize = 64 << 10;
+/// What the last replies of a connection may take after it was asked to end.
+const FAREWELL: Duration = Duration::from_secs(15 * 60);
 /// hyper's own bound on a head; ours is smaller, and says so in the caller's dialect.
 const HEAD_BUFFER_MIN: usize = 64 << 10;
 
@@ -121,11 +124,8 @@ where
     let service = service_fn(move |request| {
         let guard = busy.enter();
         let work = serve(thread.clone(), peer.ip(), request);
-        async move {
-            let response = work.await;
-            drop(guard);
-            response
-        }
+        // The request is in service until its reply's body is gone.
+        async move { work.await.map(|response| response.map(|body| Held { body, _guard: guard })) }
     });
     let age = options.connection_max_age;
     // Connections that began together must not end together.
@@ -139,7 +139,8 @@ where
                 () = reached(&mut flow, Flow::Draining) => {}
             }
             connection.as_mut().graceful_shutdown();
-            Ok(connection.await?)
+            // A stream whose reader has stalled would hold it for ever.
+            timeout(FAREWELL, connection).await.map_or(Ok(()), |ended| Ok(ended?))
         }};
     }
     match version {

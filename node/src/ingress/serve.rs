@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tracing::Instrument;
 use troupe_dialect::Dialect;
 use troupe_proto::failure::{ErrorCode, Fault};
 use troupe_proto::id::RequestId;
@@ -19,6 +20,7 @@ use crate::clock;
 use crate::house::Thread;
 use crate::pipeline::{self, Inbound, Refusal, Visit};
 use crate::telemetry::record::{Outcome, RequestRecord, client_text};
+use crate::telemetry::spans;
 use crate::telemetry::trace::TraceParent;
 
 /// Answers a request; never fails, whatever happens inside.
@@ -77,7 +79,8 @@ async fn visited(
         _ => None,
     };
     let visit = Visit::new(thread, record, began);
-    let work = AssertUnwindSafe(answer(request, route, trace, request_id, visit)).catch_unwind();
+    let work = answer(request, route, trace, request_id, visit).instrument(spans::request(request_id));
+    let work = AssertUnwindSafe(work).catch_unwind();
     let id = request_id.to_string();
     let mut response = match work.await {
         Ok(response) => response,

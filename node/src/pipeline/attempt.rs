@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderMap, header};
 use tokio::time::{sleep_until, timeout_at};
+use tracing::Instrument;
 use troupe_dialect::fault::{RetryHints, classify, classify_event};
 use troupe_dialect::meter::reply_usage;
 use troupe_dialect::translate::{self, Context, Loss, TranslateError};
@@ -22,6 +23,7 @@ use super::source::{Batch, Source};
 use super::visit::Visit;
 use super::{failure, offload};
 use crate::clock;
+use crate::telemetry::spans;
 use crate::upstream::UpstreamBody;
 use crate::view::{CallLimits, Member};
 
@@ -82,12 +84,14 @@ pub(super) async fn attempt(
 ) -> Result<Opened, Refusal> {
     let model = member.model.as_deref().unwrap_or(&call.peeked.model);
     let (prepared, lost) = prepare(call, member, model, envelope).await?;
-    visit.attempt(TargetId {
+    let target = TargetId {
         provider: member.provider.id.clone(),
         credential: member.credential.as_ref().map(|credential| credential.id.clone()),
         model: model.into(),
-    });
-    let opened = open(call, member, prepared, lost, deadlines, visit).await;
+    };
+    let span = spans::attempt(&tracing::Span::current(), &target, 0);
+    visit.attempt(target);
+    let opened = open(call, member, prepared, lost, deadlines, visit).instrument(span).await;
     if let Err(refusal) = &opened {
         visit.attempt_ended(AttemptEnd::Failed(refusal.fault.unwrap_or(Fault::Provider)));
     }
@@ -104,7 +108,7 @@ async fn open(
 ) -> Result<Opened, Refusal> {
     let limits = deadlines.limits;
     let client = visit.thread.client.clone();
-    let sending = client.send(&member.provider.endpoint, prepared.request, limits.connect);
+    let sending = client.send(&member.provider.id, &member.provider.endpoint, prepared.request, limits.connect);
     let response = timeout_at(deadlines.step(limits.first_byte), sending)
         .await
         .map_err(|_| failure::timeout("did not answer"))?

@@ -10,10 +10,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use troupe_proto::id::ProviderId;
 
 use super::connect::{ConnectError, Version, connect};
 use super::{Endpoint, UpstreamBody};
 use crate::clock;
+use crate::telemetry::metrics::{Connect, Metrics, Present};
 
 type Body = Full<Bytes>;
 
@@ -29,8 +31,8 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const PING_EVERY: Duration = Duration::from_secs(15);
 
 /// The connections of one data thread to all endpoints.
-#[derive(Default)]
 pub struct Client {
+    metrics: Arc<Metrics>,
     /// Only its own thread locks it, and never across an await; the lock is there because futures must be `Send`.
     hosts: Mutex<HashMap<usize, Host>>,
 }
@@ -101,6 +103,11 @@ impl Lease {
 }
 
 impl Client {
+    /// A client without connections.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, hosts: Mutex::default() }
+    }
+
     /// Sends a request whose URI is path and query; answers with the reply's head and its body.
     ///
     /// A pooled connection that turns out closed before anything was written costs nothing but another try; once bytes
@@ -110,6 +117,7 @@ impl Client {
     /// [`SendError`]; the connection is closed then.
     pub async fn send(
         self: &Arc<Self>,
+        provider: &ProviderId,
         endpoint: &Arc<Endpoint>,
         mut request: Request<Body>,
         connect_limit: Duration,
@@ -134,16 +142,14 @@ impl Client {
                 },
             }
         }
-        let (stream, version) = connect(endpoint, connect_limit).await?;
+        let connected = connect(endpoint, connect_limit).await;
+        let open = self.metrics.upstream_connect(provider, outcome(&connected));
+        let (stream, version) = connected?;
         match version {
             Version::H1 => {
                 let (mut sender, connection) =
                     http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "upstream connection ended");
-                    }
-                });
+                tokio::spawn(drive(connection, open));
                 let response = sender.send_request(request).await.map_err(SendError::Broken)?;
                 Ok(self.lend(endpoint, response, Connection::One(sender)))
             }
@@ -156,11 +162,7 @@ impl Client {
                     .handshake(TokioIo::new(stream))
                     .await
                     .map_err(ConnectError::Http)?;
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "upstream h2 connection ended");
-                    }
-                });
+                tokio::spawn(drive(connection, open));
                 let shared = Shared { sender, streams: Arc::new(AtomicUsize::new(1)) };
                 self.lock(endpoint, |host| host.shared.push(shared.clone()));
                 self.send_h2(endpoint, shared, request).await
@@ -253,6 +255,26 @@ impl Client {
     fn hosts(&self) -> MutexGuard<'_, HashMap<usize, Host>> {
         // A panic inside leaves at worst one connection fewer in the pool.
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lives as long as a connection does; `open` counts it until then.
+async fn drive(connection: impl Future<Output = hyper::Result<()>>, open: Option<Present>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "an upstream connection ended early");
+    }
+    drop(open);
+}
+
+fn outcome<T>(connected: &Result<T, ConnectError>) -> Connect {
+    match connected {
+        Ok(_) => Connect::Connected,
+        Err(ConnectError::Timeout(_)) => Connect::TimedOut,
+        Err(ConnectError::Tcp(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Connect::Refused,
+        Err(ConnectError::Tls(_)) => Connect::Tls,
+        Err(ConnectError::Tcp(_) | ConnectError::Lookup(..) | ConnectError::Proxy(_) | ConnectError::Http(_)) => {
+            Connect::Failed
+        }
     }
 }
 
