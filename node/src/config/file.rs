@@ -1,7 +1,9 @@
 //! Reading files whole, within a limit.
 
+use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::source::{ConfigError, Format, Node, parse};
 
@@ -47,4 +49,41 @@ pub(super) fn read_text(path: &Path) -> Result<Text, ConfigError> {
     let text = read(path, CONFIG_BYTES).map_err(|error| ConfigError::whole(&source, error.to_string()))?;
     let root = parse(&source, format, &text)?;
     Ok(Text { source, root })
+}
+
+/// Files as they looked from outside before they were read: what looks otherwise now has changed since.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files(BTreeMap<PathBuf, Option<Look>>);
+
+impl Files {
+    /// Notes how a file looks, or that it is not there. To be called before it is read.
+    pub(super) fn note(&mut self, path: &Path) {
+        self.0.insert(path.to_owned(), Look::at(path));
+    }
+
+    /// The same files as they look now.
+    #[must_use]
+    pub(super) fn again(&self) -> Self {
+        Self(self.0.keys().map(|path| (path.clone(), Look::at(path))).collect())
+    }
+
+    /// Which files these are.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
+    }
+}
+
+/// A file from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    modified: (i64, i64),
+    len: u64,
+    inode: u64,
+}
+
+impl Look {
+    fn at(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Self { modified: (meta.mtime(), meta.mtime_nsec()), len: meta.len(), inode: meta.ino() })
+    }
 }

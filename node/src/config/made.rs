@@ -76,45 +76,60 @@ fn read_hashes(path: &Path) -> Result<BTreeMap<String, KeyHash>, ConfigError> {
     hashes.into_iter().map(read).collect()
 }
 
-/// Keeps the hashes of made keys, in place of those kept before.
+/// Writes down the hashes of made keys, to be put in place of those kept before once the keys are in force. `None` when
+/// they are what is kept already.
 ///
 /// A key that left the spec is forgotten with it: should its name come back, it gets a new secret.
 ///
 /// # Errors
-/// When the file cannot be written; what was kept before is still there then.
-pub(super) fn keep(data_dir: &Path, hashes: &BTreeMap<KeyId, KeyHash>) -> std::io::Result<()> {
+/// When nothing can be written there; what was kept before is untouched.
+pub(super) fn prepare(data_dir: &Path, hashes: &BTreeMap<KeyId, KeyHash>) -> std::io::Result<Option<Prepared>> {
     let path = data_dir.join(KEYS_FILE);
     if hashes.is_empty() && !path.try_exists()? {
-        return Ok(());
+        return Ok(None);
     }
     let named: BTreeMap<&str, String> = hashes.iter().map(|(id, hash)| (id.as_str(), hash.to_string())).collect();
     let mut text = serde_json::to_vec_pretty(&named).map_err(std::io::Error::other)?;
     text.push(b'\n');
     if file::read(&path, FILE_BYTES).is_ok_and(|kept| kept.as_bytes() == text) {
-        return Ok(());
+        return Ok(None);
     }
-    write_private(&path, &text)
+    Prepared::write(path, &text).map(Some)
 }
 
-/// Writes a file that only this user reads, as a whole: a crash leaves the old one or the new one.
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
+/// A file that only this user reads, written beside the place it will take: a crash leaves the old one or the new one.
+#[derive(Debug)]
+#[must_use = "the file takes its place when it is committed"]
+pub(super) struct Prepared {
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Prepared {
+    fn write(path: PathBuf, bytes: &[u8]) -> std::io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let temporary = path.with_extension("new");
+        // One left behind by a crash would keep its permissions.
+        match std::fs::remove_file(&temporary) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(Self { temporary, path })
     }
-    let temporary = path.with_extension("new");
-    // One left behind by a crash would keep its permissions.
-    match std::fs::remove_file(&temporary) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => std::fs::File::open(directory)?.sync_all(),
-        Some(_) | None => Ok(()),
+
+    /// Puts the file in its place.
+    pub(super) fn commit(self) -> std::io::Result<()> {
+        std::fs::rename(&self.temporary, &self.path)?;
+        match self.path.parent() {
+            Some(directory) if !directory.as_os_str().is_empty() => std::fs::File::open(directory)?.sync_all(),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -166,7 +181,7 @@ pub fn admin_token(configured: Option<&Secret<String>>, data_dir: &Path) -> std:
     let path = data_dir.join(TOKEN_FILE);
     if !path.try_exists()? {
         let token = random_text("troupe-admin-").map_err(std::io::Error::other)?;
-        write_private(&path, format!("{}\n", token.expose()).as_bytes())?;
+        Prepared::write(path.clone(), format!("{}\n", token.expose()).as_bytes())?.commit()?;
         return Ok(AdminToken { token, file: Some(path) });
     }
     let text = Secret::new(file::read(&path, FILE_BYTES).map_err(std::io::Error::other)?);
@@ -176,3 +191,6 @@ pub fn admin_token(configured: Option<&Secret<String>>, data_dir: &Path) -> std:
     }
     Ok(AdminToken { token: Secret::new(token.to_owned()), file: Some(path) })
 }
+
+#[cfg(test)]
+mod tests;

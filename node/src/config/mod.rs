@@ -17,13 +17,16 @@ mod env;
 mod file;
 mod made;
 mod names;
+mod reference;
 mod secrets;
 mod validate;
 
 pub use boot::{AccessLog, Boot, Flags};
 pub use diff::diff;
 pub use env::{Env, SharedEnv, variable};
+pub use file::Files;
 pub use made::{AdminToken, admin_token, new_key_secret};
+pub use reference::reference;
 pub use reload::{Applied, ReloadCounters, ReloadError, Watch, apply_file};
 pub use secrets::Literals;
 pub use source::{ConfigError, Problem};

@@ -1,6 +1,5 @@
 //! The spec file, watched: a change goes diff -> command -> apply, all or nothing.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +14,7 @@ use troupe_proto::secret::Secret;
 use troupe_proto::spec::Spec;
 
 use super::diff::diff;
+use super::file::Files;
 use super::made;
 use super::source::ConfigError;
 use super::spec_file::{Loaded, Sources, load};
@@ -38,8 +38,8 @@ pub struct Applied {
     pub made: Vec<(KeyId, Secret<String>)>,
     /// What an operator should know, one sentence each.
     pub notes: Vec<String>,
-    /// The files its secrets come from.
-    pub secret_files: Vec<PathBuf>,
+    /// The spec file and those that its secrets come from, as they were when they were read.
+    pub files: Files,
 }
 
 /// Why a file was not applied. What was in force stays in force.
@@ -71,20 +71,24 @@ pub enum ReloadError {
 /// [`ReloadError`]; nothing changed then.
 pub async fn apply_file(handle: &Handle, path: &Path, sources: &Sources) -> Result<Applied, ReloadError> {
     let (path, reader) = (path.to_owned(), sources.clone());
-    let loaded = tokio::task::spawn_blocking(move || {
+    let read = tokio::task::spawn_blocking(move || {
         let loaded = load(&path, &reader)?;
         // What this node could not serve is refused before anybody agrees on it.
         View::build(&loaded.spec, Revision::default(), &View::default())?;
-        if let Some(data_dir) = &reader.data_dir {
-            made::keep(data_dir, &loaded.made_hashes).map_err(ReloadError::Keep)?;
-        }
-        Ok::<Loaded, ReloadError>(loaded)
-    })
-    .await
-    .map_err(|_| ReloadError::Stopped)??;
+        let prepared = match &reader.data_dir {
+            Some(data_dir) => made::prepare(data_dir, &loaded.made_hashes).map_err(ReloadError::Keep)?,
+            None => None,
+        };
+        Ok::<_, ReloadError>((loaded, prepared))
+    });
+    let (loaded, prepared) = read.await.map_err(|_| ReloadError::Stopped)??;
     let (changes, revision) = apply_spec(handle, &loaded.spec).await?;
-    let Loaded { made, notes, secret_files, .. } = loaded;
-    Ok(Applied { changes, revision, made, notes, secret_files })
+    let Loaded { made, mut notes, files, .. } = loaded;
+    // The keys are in force now, so their secrets must be shown whatever happens to the file.
+    if let Some(Err(error)) = prepared.map(made::Prepared::commit) {
+        notes.push(format!("the hashes of made keys cannot be kept, a restart will make them anew: {error}"));
+    }
+    Ok(Applied { changes, revision, made, notes, files })
 }
 
 /// Makes a spec the state in force. Gives the number of changes it took and the revision.
@@ -150,8 +154,8 @@ pub struct Watch {
     pub path: PathBuf,
     /// Where its values come from.
     pub sources: Sources,
-    /// The files of secrets known from the first load: [`Applied::secret_files`].
-    pub secret_files: Vec<PathBuf>,
+    /// What to watch, as it was when it was applied: [`Applied::files`].
+    pub files: Files,
     /// Reads the file at once when notified, changed or not: for SIGHUP.
     pub trigger: Arc<Notify>,
     /// Where reloads are counted.
@@ -161,30 +165,26 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches until it is dropped. The file as it stands is taken as applied.
+    /// Watches until it is dropped.
     pub async fn run(mut self) {
-        let mut applied = self.look();
-        let mut before = applied.clone();
+        let mut before = self.files.clone();
         loop {
             let is_asked = tokio::select! {
                 () = self.trigger.notified() => true,
                 () = tokio::time::sleep(POLL) => false,
             };
-            let seen = self.look();
-            if is_asked || (seen != applied && seen == before) {
-                self.reload().await;
-                // A file that is refused is not tried again until it changes.
-                applied = seen;
-                if self.look().len() != applied.len() {
-                    // Other secrets are named now: their files as they stand were just read.
-                    applied = self.look();
-                }
+            let seen = self.files.again();
+            let is_settled = seen == before;
+            before = seen.clone();
+            if is_asked || (is_settled && seen != self.files) {
+                self.reload(seen).await;
+                before = self.files.clone();
             }
-            before = self.look();
         }
     }
 
-    async fn reload(&mut self) {
+    /// `seen` is how the files looked before: one that is refused is not tried again until it looks otherwise.
+    async fn reload(&mut self, seen: Files) {
         match apply_file(&self.handle, &self.path, &self.sources).await {
             Ok(applied) => {
                 self.counters.count(None);
@@ -195,32 +195,16 @@ impl Watch {
                 for (id, secret) in &applied.made {
                     (self.show)(id, secret);
                 }
-                self.secret_files = applied.secret_files;
+                self.files = applied.files;
             }
             Err(error) => {
                 error!(file = %self.path.display(), %error, "spec not applied, what was in force stays");
                 self.counters.count(Some(error.to_string()));
+                self.files = seen;
             }
         }
     }
-
-    /// What can be seen of the files without reading them.
-    fn look(&self) -> Vec<Option<Look>> {
-        std::iter::once(&self.path).chain(&self.secret_files).map(|path| Look::at(path)).collect()
-    }
 }
 
-/// A file from outside: it changes when the file does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Look {
-    modified: (i64, i64),
-    len: u64,
-    inode: u64,
-}
-
-impl Look {
-    fn at(path: &Path) -> Option<Self> {
-        let meta = std::fs::metadata(path).ok()?;
-        Some(Self { modified: (meta.mtime(), meta.mtime_nsec()), len: meta.len(), inode: meta.ino() })
-    }
-}
+#[cfg(test)]
+mod tests;

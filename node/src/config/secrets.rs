@@ -1,14 +1,14 @@
 //! Where secrets come from: `env:NAME` and `file:PATH`, never the file itself.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use troupe_proto::secret::Secret;
 
 use super::env::Env;
-use super::file;
+use super::file::{self, Files};
 use super::source::Found;
 
 /// The longest secret or PEM file.
@@ -27,17 +27,17 @@ pub enum Literals {
 pub(super) struct Secrets<'a> {
     env: Env<'a>,
     literals: Literals,
-    files: RefCell<Vec<PathBuf>>,
+    files: RefCell<Files>,
 }
 
 impl<'a> Secrets<'a> {
-    /// Resolves `env:` by these variables.
-    pub(super) const fn new(env: Env<'a>, literals: Literals) -> Self {
-        Self { env, literals, files: RefCell::new(Vec::new()) }
+    /// Resolves `env:` by these variables, and notes the files that are read behind those in `files`.
+    pub(super) const fn new(env: Env<'a>, literals: Literals, files: Files) -> Self {
+        Self { env, literals, files: RefCell::new(files) }
     }
 
-    /// The files that were asked for, whether they could be read or not.
-    pub(super) fn into_files(self) -> Vec<PathBuf> {
+    /// The files that were noted, whether they could be read or not.
+    pub(super) fn into_files(self) -> Files {
         self.files.into_inner()
     }
 
@@ -51,7 +51,7 @@ impl<'a> Secrets<'a> {
             };
             (value, format!("variable {name}"))
         } else if let Some(path) = text.strip_prefix("file:") {
-            self.files.borrow_mut().push(PathBuf::from(path));
+            self.files.borrow_mut().note(Path::new(path));
             match file::read(Path::new(path), SECRET_BYTES) {
                 Ok(value) => (value, format!("file {path}")),
                 Err(error) => {

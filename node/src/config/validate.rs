@@ -91,3 +91,6 @@ pub fn validate(node_file: Option<&Path>, spec_file: Option<&Path>, env: SharedE
     report.is_valid = report.problems.is_empty();
     report
 }
+
+#[cfg(test)]
+mod tests;

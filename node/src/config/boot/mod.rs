@@ -15,7 +15,7 @@ pub use flags::Flags;
 pub use settings::{SECTIONS, SETTINGS, Setting};
 
 use super::env::Env;
-use super::file::read_text;
+use super::file::{Files, read_text};
 use super::secrets::{Literals, Secrets};
 use super::source::{ConfigError, Found, Problems, Section};
 use super::spec_file::within;
@@ -132,7 +132,7 @@ impl Boot {
         let path = named("config", "TROUPE_CONFIG");
         let file = path.as_deref().map(|path| read_text(Path::new(path))).transpose()?;
         let layers = Layers::new(flags, env, file.as_ref(), &problems);
-        let secrets = Secrets::new(env, Literals::Refused);
+        let secrets = Secrets::new(env, Literals::Refused, Files::default());
         let boot = read(&layers, &secrets, named("spec", "TROUPE_SPEC").map(PathBuf::from));
         problems.into_result()?;
         // Each part that is missing has left a problem.

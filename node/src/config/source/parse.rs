@@ -6,6 +6,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::problem::Lines;
 use super::{ConfigError, Entry, Node, Place, Problem, Value};
 
 /// A way to write configuration.
@@ -41,11 +42,12 @@ pub fn parse(source: &str, format: Format, text: &str) -> Result<Node, ConfigErr
     };
     let node = match format {
         Format::Toml => {
+            let lines = Lines::of(text);
             let table = DeTable::parse(text).map_err(|error| {
-                let at = error.span().map(|span| Place::of(text, span.start)).unwrap_or_default();
+                let at = error.span().map(|span| lines.place(span.start)).unwrap_or_default();
                 fail(at, error.message().to_owned())
             })?;
-            Node { at: Place { line: 1, column: 1 }, value: from_toml_table(text, table.get_ref()) }
+            Node { at: Place { line: 1, column: 1 }, value: from_toml_table(&lines, table.get_ref()) }
         }
         Format::Yaml => from_yaml(text).map_err(|(at, message)| fail(at, message))?,
         Format::Json => {
@@ -68,16 +70,16 @@ pub fn parse(source: &str, format: Format, text: &str) -> Result<Node, ConfigErr
     }
 }
 
-fn from_toml_table(text: &str, table: &DeTable<'_>) -> Value {
+fn from_toml_table(lines: &Lines<'_>, table: &DeTable<'_>) -> Value {
     let entry = |(name, value): (&toml::Spanned<std::borrow::Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| Entry {
         name: name.get_ref().clone().into_owned(),
-        at: Place::of(text, name.span().start),
-        node: from_toml(text, value),
+        at: lines.place(name.span().start),
+        node: from_toml(lines, value),
     };
     Value::Table(table.iter().map(entry).collect())
 }
 
-fn from_toml(text: &str, spanned: &toml::Spanned<DeValue<'_>>) -> Node {
+fn from_toml(lines: &Lines<'_>, spanned: &toml::Spanned<DeValue<'_>>) -> Node {
     let value = match spanned.get_ref() {
         DeValue::String(value) => Value::Text(value.clone().into_owned()),
         DeValue::Boolean(value) => Value::Bool(*value),
@@ -88,10 +90,10 @@ fn from_toml(text: &str, spanned: &toml::Spanned<DeValue<'_>>) -> Node {
         },
         DeValue::Float(value) => Value::Fraction(value.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Datetime(value) => Value::Time(value.to_string()),
-        DeValue::Array(items) => Value::List(items.iter().map(|item| from_toml(text, item)).collect()),
-        DeValue::Table(table) => from_toml_table(text, table),
+        DeValue::Array(items) => Value::List(items.iter().map(|item| from_toml(lines, item)).collect()),
+        DeValue::Table(table) => from_toml_table(lines, table),
     };
-    Node { at: Place::of(text, spanned.span().start), value }
+    Node { at: lines.place(spanned.span().start), value }
 }
 
 fn from_yaml(text: &str) -> Result<Node, (Place, String)> {

@@ -10,14 +10,24 @@ pub struct Place {
     pub column: u32,
 }
 
-impl Place {
-    /// Where a byte of `text` stands.
-    pub fn of(text: &str, byte: usize) -> Self {
-        let before = text.get(..byte).unwrap_or(text);
-        let line = before.bytes().filter(|b| *b == b'\n').count();
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1);
-        Self { line: count(line), column: count(column) }
+/// Where the lines of a text begin, so that a byte's place is found without reading the text from its beginning.
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index);
+        Self { text, starts: std::iter::once(0).chain(ends.map(|end| end + 1)).collect() }
+    }
+
+    pub(super) fn place(&self, byte: usize) -> Place {
+        let line = self.starts.partition_point(|start| *start <= byte);
+        let start = line.checked_sub(1).and_then(|index| self.starts.get(index)).copied().unwrap_or(0);
+        let before = self.text.get(start..byte).map_or(0, |before| before.chars().count());
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Place { line: count(line), column: count(before).saturating_add(1) }
     }
 }
 

@@ -105,11 +105,17 @@ fn read_metadata(found: &Found<'_>) -> BTreeMap<String, String> {
     metadata
 }
 
+/// More of one kind of note than this is noise.
+const NOTES_MAX: usize = 20;
+
 /// Says which patterns of keys no model can match: most likely a slip of the pen, but one that harms nobody.
 pub(super) fn unserved_patterns(keys: &BTreeMap<KeyId, Declared>, models: &BTreeMap<ModelId, Model>) -> Vec<String> {
     let served: Vec<Pattern> = models.keys().filter_map(|id| Pattern::parse(id.as_str())).collect();
     let mut notes = Vec::new();
     for (id, key) in keys {
+        if notes.len() >= NOTES_MAX {
+            break;
+        }
         let unserved = key.models.iter().flatten().filter(|allowed| !served.iter().any(|model| meets(allowed, model)));
         notes.extend(unserved.map(|pattern| {
             format!("key {id} may use {pattern:?}, which no model serves", pattern = pattern.to_string())

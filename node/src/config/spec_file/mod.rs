@@ -19,7 +19,7 @@ pub(super) use rules::within;
 pub use sections::SECTIONS;
 
 use super::env::SharedEnv;
-use super::file::{Text, read_text};
+use super::file::{Files, Text, read_text};
 use super::made;
 use super::secrets::{Literals, Secrets};
 use super::source::{ConfigError, Found, Problems};
@@ -53,8 +53,8 @@ pub struct Loaded {
     pub made_hashes: BTreeMap<KeyId, KeyHash>,
     /// What an operator should know about it, one sentence each.
     pub notes: Vec<String>,
-    /// The files its secrets come from.
-    pub secret_files: Vec<PathBuf>,
+    /// The spec file and those that its secrets come from, as they were when they were read.
+    pub files: Files,
 }
 
 /// Reads and checks a spec file. Writes nothing.
@@ -62,7 +62,9 @@ pub struct Loaded {
 /// # Errors
 /// Every problem found, in the order of the file.
 pub fn load(path: &Path, sources: &Sources) -> Result<Loaded, ConfigError> {
-    check(&read_text(path)?, sources)
+    let mut files = Files::default();
+    files.note(path);
+    check(&read_text(path)?, sources, files)
 }
 
 /// Checks a spec given as text, in the format of `format`; errors name it `source`. For specs that a program writes.
@@ -76,13 +78,13 @@ pub fn load_text(
     sources: &Sources,
 ) -> Result<Loaded, ConfigError> {
     let root = super::source::parse(source, format, text)?;
-    check(&Text { source: source.to_owned(), root }, sources)
+    check(&Text { source: source.to_owned(), root }, sources, Files::default())
 }
 
-fn check(text: &Text, sources: &Sources) -> Result<Loaded, ConfigError> {
+fn check(text: &Text, sources: &Sources, files: Files) -> Result<Loaded, ConfigError> {
     let problems = Problems::default();
     let env = |name: &str| (sources.env)(name);
-    let secrets = Secrets::new(&env, sources.literals);
+    let secrets = Secrets::new(&env, sources.literals, files);
     let mut notes = Vec::new();
     let root = Found::new(&text.root, String::new(), &text.source, &problems);
     let mut spec = Spec::default();
@@ -99,7 +101,7 @@ fn check(text: &Text, sources: &Sources) -> Result<Loaded, ConfigError> {
     notes.extend(unacted(&spec));
     let made::Filled { keys, made, made_hashes } = made::fill(keys, sources.data_dir.as_deref())?;
     spec.keys = keys;
-    Ok(Loaded { spec, made, made_hashes, notes, secret_files: secrets.into_files() })
+    Ok(Loaded { spec, made, made_hashes, notes, files: secrets.into_files() })
 }
 
 /// Says what is kept and does not act yet.

@@ -238,7 +238,7 @@ fn a_secret_is_read_from_a_file_without_the_line_end() {
     let loaded = load_toml(&with_provider(&format!("keys = [{{ name = \"k\", secret = \"file:{path}\" }}]"))).unwrap();
 
     assert_eq!(loaded.spec.providers["a"].credentials["k"].secret.expose(), "sk-from-file");
-    assert_eq!(loaded.secret_files, [Path::new(path)]);
+    assert_eq!(loaded.files.paths().collect::<Vec<_>>(), [Path::new(path)]);
 }
 
 #[test]
