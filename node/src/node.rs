@@ -140,9 +140,10 @@ impl Node {
                 handle: cluster.clone(),
                 path: path.clone(),
                 sources,
-                secret_files: applied.secret_files,
+                files: applied.files,
                 trigger: reload.clone(),
                 counters: reloads.clone(),
+                metrics: metrics.clone(),
                 show: setup.show.clone(),
             };
             tasks.spawn(watch.run());

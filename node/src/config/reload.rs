@@ -18,6 +18,7 @@ use super::file::Files;
 use super::made;
 use super::source::ConfigError;
 use super::spec_file::{Loaded, Sources, load};
+use crate::telemetry::metrics::{Metrics, Reload};
 use crate::view::{BuildError, View};
 
 /// How often the files are looked at. A change counts once it was seen twice alike, so a file is not read while an
@@ -112,7 +113,7 @@ pub async fn apply_spec(handle: &Handle, spec: &Spec) -> Result<(usize, Revision
     }
 }
 
-/// How reloads went, for the metrics page.
+/// How reloads went.
 #[derive(Debug, Default)]
 pub struct ReloadCounters {
     ok: AtomicU64,
@@ -158,8 +159,10 @@ pub struct Watch {
     pub files: Files,
     /// Reads the file at once when notified, changed or not: for SIGHUP.
     pub trigger: Arc<Notify>,
-    /// Where reloads are counted.
+    /// Where reloads are counted, and the last error is kept.
     pub counters: Arc<ReloadCounters>,
+    /// The metrics that show the counts.
+    pub metrics: Arc<Metrics>,
     /// Shows made keys.
     pub show: Arc<ShowKey>,
 }
@@ -188,6 +191,7 @@ impl Watch {
         match apply_file(&self.handle, &self.path, &self.sources).await {
             Ok(applied) => {
                 self.counters.count(None);
+                self.metrics.reloaded(if applied.changes == 0 { Reload::Unchanged } else { Reload::Applied });
                 info!(file = %self.path.display(), changes = applied.changes, revision = applied.revision.0, "spec applied");
                 for note in &applied.notes {
                     warn!(file = %self.path.display(), "{note}");
@@ -200,6 +204,7 @@ impl Watch {
             Err(error) => {
                 error!(file = %self.path.display(), %error, "spec not applied, what was in force stays");
                 self.counters.count(Some(error.to_string()));
+                self.metrics.reloaded(Reload::Refused);
                 self.files = seen;
             }
         }

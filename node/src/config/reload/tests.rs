@@ -128,6 +128,7 @@ fn watch(desk: &Desk, applied: Applied) -> Running {
         files: applied.files,
         trigger: Arc::clone(&trigger),
         counters: Arc::clone(&counters),
+        metrics: crate::telemetry::metrics::Metrics::new(),
         show: Arc::new(move |id, _| list.lock().unwrap().push(id.to_string())),
     };
     Running { trigger, counters, shown, task: tokio::spawn(watch.run()) }
