@@ -150,7 +150,7 @@ async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken>
                 pace.read(clock::now());
             }
             Step::Read(Ok(None)) => break None,
-            Step::Read(Err(broken)) => break Some(of_break(broken)),
+            Step::Read(Err(broken)) => break Some(told(broken)),
             Step::Timer => match pace.due(clock::now()) {
                 Due::Nothing => timer.as_mut().reset(pace.next()),
                 Due::KeepAlive => {
@@ -158,7 +158,7 @@ async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken>
                     pace.kept_alive(clock::now());
                     timer.as_mut().reset(pace.next());
                 }
-                Due::Timeout(what) => break Some((failure::timeout(what), None)),
+                Due::Timeout(what) => break Some(Told::ours(failure::timeout(what))),
             },
         }
     };
@@ -179,7 +179,7 @@ async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken>
             visit.end(Outcome::Finished);
             Ok(())
         }
-        Some((refusal, words)) => {
+        Some(Told { refusal, words, is_end }) => {
             visit.attempt_ended(AttemptEnd::Interrupted(refusal.fault.unwrap_or(Fault::Provider)));
             visit.note(|record| record.error = Some(refusal.code));
             let event = words.unwrap_or_else(|| refusal.event(operation, &request_id, source.next_sequence()));
@@ -187,9 +187,27 @@ async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken>
             drop(source);
             feed.send(event).await;
             visit.end(Outcome::Interrupted);
+            if is_end {
+                return Ok(());
+            }
             tokio::time::sleep(LAST_WORDS).await;
             Err(Broken)
         }
+    }
+}
+
+/// What the client is told of a break.
+struct Told {
+    refusal: Refusal,
+    /// The provider's own words, where the client may read them.
+    words: Option<Bytes>,
+    /// Whether those words are the wire's proper end: then nothing needs to be cut.
+    is_end: bool,
+}
+
+impl Told {
+    const fn ours(refusal: Refusal) -> Self {
+        Self { refusal, words: None, is_end: false }
     }
 }
 
@@ -198,11 +216,13 @@ enum Step {
     Timer,
 }
 
-/// What the client is told of a break: the provider's own words where it may read them.
-fn of_break(broken: Break) -> (Refusal, Option<Bytes>) {
+fn told(broken: Break) -> Told {
     match broken {
-        Break::Told { error, words } => (failure::of_break(Break::Told { error, words: None }), words),
-        other => (failure::of_break(other), None),
+        Break::Told { error, words, is_end } => {
+            let refusal = failure::of_break(Break::Told { error, words: None, is_end });
+            Told { refusal, words, is_end }
+        }
+        other @ (Break::Lost(_) | Break::Short | Break::Invalid(_)) => Told::ours(failure::of_break(other)),
     }
 }
 

@@ -49,8 +49,9 @@ pub(super) enum Break {
     Short,
     /// What came is no event of this wire.
     Invalid(String),
-    /// The provider said so itself, perhaps in words that a client of its dialect may read.
-    Told { error: Box<Classified>, words: Option<Bytes> },
+    /// The provider said so itself, perhaps in words that a client of its dialect may read, and perhaps in an event that
+    /// is its wire's proper end too (`response.failed`).
+    Told { error: Box<Classified>, words: Option<Bytes>, is_end: bool },
 }
 
 /// One event, seen.
@@ -207,7 +208,12 @@ impl Lens {
                 }
                 if let Some(error) = meter.in_band_error() {
                     let words = error.relay_body.then(|| frame.raw.clone());
-                    return Err(Break::Told { error: Box::new(error.clone()), words });
+                    let is_end = words.is_some() && meter.finished();
+                    return Err(Break::Told { error: Box::new(error.clone()), words, is_end });
+                }
+                // An end marker before every choice has finished: a broken stream must not end like a whole one.
+                if seen.end && !meter.finished() {
+                    return Err(Break::Short);
                 }
                 let piece = match seen.relay {
                     Relay::Forward => Piece::Bytes(frame.raw.clone()),
@@ -225,7 +231,7 @@ impl Lens {
                 let step = translator.event(frame.event(), &data, &mut out).map_err(|error| match error {
                     StreamError::Upstream(_) => {
                         let error = Box::new(fault::classify_event(*upstream, &data));
-                        Break::Told { error, words: None }
+                        Break::Told { error, words: None, is_end: false }
                     }
                     StreamError::Incomplete => Break::Short,
                     StreamError::InvalidReply { .. } => Break::Invalid(error.to_string()),
