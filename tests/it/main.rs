@@ -1,0 +1,4 @@
+//! The gateway as clients and providers see it, over real sockets.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail by panicking, as tests do")]
+
+mod serves;
