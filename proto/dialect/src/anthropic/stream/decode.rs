@@ -211,6 +211,9 @@ impl Decoder {
             self.state = State::Stopping;
             out.push(Delta::Finish { reason: finish_from(word), stop_sequence });
         }
+        let beside = event.get("context_management").filter(|value| !value.is_null()).map(|_| "context_management");
+        let inside = delta.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.as_str());
+        out.extend(inside.chain(beside).map(|name| Delta::Lost(name.to_owned())));
     }
 
     fn end(&mut self, out: &mut Vec<Delta>) {

@@ -1,4 +1,7 @@
+mod generate;
 mod goldens;
+mod lossless;
+mod properties;
 
 use super::{RequestOptions, TokenLimitName};
 

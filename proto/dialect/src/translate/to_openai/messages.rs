@@ -28,9 +28,7 @@ pub(super) fn shape(
         shaping.lost.extra("messages", &message.extra);
         match message.role {
             Role::User | Role::Tool => {
-                shape_user(message.content, &mut out, names, shaping)?;
-                let held = std::mem::take(&mut held);
-                push(&mut out, Role::System, held);
+                shape_user(message.content, std::mem::take(&mut held), &mut out, names, shaping)?;
             }
             Role::Assistant => {
                 let held = std::mem::take(&mut held);
@@ -65,8 +63,10 @@ fn content_of(parts: Vec<Part>) -> Content {
     Content { shape, parts }
 }
 
+/// Results first, then the instructions that had to wait for them, then what the user says.
 fn shape_user(
     content: Content,
+    held: Vec<Part>,
     out: &mut Vec<Message>,
     names: &mut Names,
     shaping: &mut Shaping,
@@ -81,6 +81,7 @@ fn shape_user(
             said.extend(parts::shape(part, "messages.content", names, shaping)?);
         }
     }
+    push(out, Role::System, held);
     moved.append(&mut said);
     push(out, Role::User, moved);
     Ok(())

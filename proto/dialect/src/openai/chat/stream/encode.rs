@@ -6,6 +6,7 @@ use troupe_proto::outcome::Usage;
 
 use crate::delta::Delta;
 use crate::openai::chat::reply::finish_word;
+use crate::reply::Finish;
 use crate::usage;
 
 /// What a client's request decides about its chunks.
@@ -26,6 +27,7 @@ pub struct Encoder {
     id: String,
     model: String,
     usage: Option<Usage>,
+    finish: Option<Finish>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +85,7 @@ struct Function<'a> {
 impl Encoder {
     /// An encoder that has written nothing.
     pub const fn new(style: Style) -> Self {
-        Self { style, id: String::new(), model: String::new(), usage: None }
+        Self { style, id: String::new(), model: String::new(), usage: None, finish: None }
     }
 
     /// Appends the events that say one step.
@@ -104,20 +106,23 @@ impl Encoder {
                 self.call(call, None, None, Function { name: None, arguments: &json }, out);
             }
             Delta::Usage(usage) => self.usage = Some(usage),
-            Delta::Finish { reason, .. } => {
-                let finish_reason = Some(finish_word(&reason));
-                let choice = Choice { index: 0, delta: Body::default(), logprobs: (), finish_reason };
-                self.chunk(&[choice], self.style.include_usage.then_some(Value::Null), out);
-            }
-            Delta::End => {
-                if self.style.include_usage {
-                    let usage = usage::to_openai_chat(self.usage.unwrap_or_default());
-                    self.chunk(&[], Some(usage), out);
-                }
-                out.extend_from_slice(b"data: [DONE]\n\n");
-            }
+            // A finish reason is this wire's end (STREAM-1): it waits until the other wire's own end was seen.
+            Delta::Finish { reason, .. } => self.finish = Some(reason),
+            Delta::End => self.end(out),
             Delta::Signature(_) | Delta::RedactedThinking(_) | Delta::PartEnd | Delta::Lost(_) => {}
         }
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
+        let reason = self.finish.take().unwrap_or(Finish::Stop);
+        let finish_reason = Some(finish_word(&reason));
+        let choice = Choice { index: 0, delta: Body::default(), logprobs: (), finish_reason };
+        self.chunk(&[choice], self.style.include_usage.then_some(Value::Null), out);
+        if self.style.include_usage {
+            let usage = usage::to_openai_chat(self.usage.unwrap_or_default());
+            self.chunk(&[], Some(usage), out);
+        }
+        out.extend_from_slice(b"data: [DONE]\n\n");
     }
 
     fn call(
