@@ -21,6 +21,8 @@ pub mod sse;
 pub mod translate;
 pub mod usage;
 
+pub use fields::FieldError;
+
 /// A wire format that clients or providers speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dialect {
