@@ -281,3 +281,36 @@ fn model_names_may_be_those_that_vendors_use() {
 
     assert!(load_toml(&text).unwrap().spec.models.contains_key(&ModelId::new("Qwen/Qwen3:32B")));
 }
+
+#[test]
+fn nesting_without_end_is_an_error_in_each_format() {
+    let deep = |open: &str, close: &str| format!("{}{}", open.repeat(50_000), close.repeat(50_000));
+    for (format, text) in [
+        (Format::Toml, format!("a = {}", deep("[", "]"))),
+        (Format::Toml, format!("a = {}1", "{a=".repeat(50_000))),
+        (Format::Toml, format!("{}a = 1", "a.".repeat(50_000))),
+        (Format::Yaml, format!("a: {}", deep("[", "]"))),
+        (Format::Json, format!("{{\"a\": {}}}", deep("[", "]"))),
+    ] {
+        assert!(load_text("f", format, &text, &sources()).is_err(), "{format:?}");
+    }
+}
+
+#[test]
+fn json_text_may_be_escaped_as_json_escapes_it() {
+    let text = r#"{"keys": {"k": {"secret": "env:A", "metadata": {"who": "\u00e4 \ud83d\ude00 \/ \" tab\t"}}}}"#;
+
+    let loaded = load_text("f", Format::Json, text, &sources()).unwrap();
+
+    assert_eq!(loaded.spec.keys["k"].metadata["who"], "\u{e4} \u{1F600} / \" tab\t");
+}
+
+#[test]
+fn a_spec_of_100_000_keys_is_read() {
+    let keys: String =
+        (0..100_000).map(|n| format!("[keys.k{n}]\nhash = \"{n:064x}\"\nmodels = [\"gpt-*\"]\n")).collect();
+
+    let loaded = load_toml(&keys).unwrap();
+
+    assert_eq!(loaded.spec.keys.len(), 100_000);
+}
