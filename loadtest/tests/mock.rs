@@ -420,3 +420,27 @@ fn the_rest_of_both_wires_answers() {
     assert_eq!(azure.json()["choices"][0]["message"]["content"], "w0 w1 ");
     assert_eq!(unversioned.status(), 404);
 }
+
+#[test]
+fn replies_that_a_gateway_must_not_pass_on_as_they_are() {
+    let mock = start();
+
+    let redirect = call(&mock, "POST", "/v1/chat/completions", &chat("mock+status=307", json!({})));
+    let whole = chat_stream(&mock, "mock+unstreamed+words=2");
+    let mut socket = connect(&mock);
+    let body = messages("mock+status=401", json!({}));
+    write!(
+        socket,
+        "POST /v1/messages HTTP/1.1\r\nhost: mock\r\nx-api-key: sk-shown\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut refused = String::new();
+    socket.read_to_string(&mut refused).unwrap();
+
+    assert_eq!(redirect.status(), 307);
+    assert!(redirect.head.contains("location: /v1/chat/completions"), "{}", redirect.head);
+    assert_eq!(whole.json()["choices"][0]["message"]["content"], "w0 w1 ");
+    assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("set-cookie: "), "{refused}");
+    assert!(refused.ends_with(r#"Incorrect API key provided: sk-shown"},"request_id":"req_mock_2"}"#), "{refused}");
+}

@@ -91,11 +91,13 @@ pub(super) async fn reply(
         Route::Model(model) => Some(model.clone()),
         _ => deployment.or_else(|| Some(parsed.as_ref().ok()?.get("model")?.as_str()?.to_owned())),
     };
+    let shown = credential(&head.headers);
     counts.arrived(head, body, model.as_deref());
     let turn = Turn {
         watch: counts.watch(&path, model.as_deref().unwrap_or_default()),
         serial: counts.next_serial(),
         wire,
+        shown,
         knobs: Knobs::default(),
     };
     let listed = match (&route, wire) {
@@ -146,7 +148,18 @@ async fn obey(
         }
         Fault::Status(status) => {
             let code = turn.knobs.code.clone();
-            return Ok(turn.refuse(status, "the mock refuses as it was told to", code.as_deref()));
+            let message = match status {
+                // As vendors word it: a gateway must not pass this on.
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    format!("Incorrect API key provided: {}", turn.shown)
+                }
+                _ => "the mock refuses as it was told to".to_owned(),
+            };
+            let mut response = turn.refuse(status, &message, code.as_deref());
+            if status.is_redirection() {
+                response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/v1/chat/completions"));
+            }
+            return Ok(response);
         }
         Fault::ContextLength => return Ok(turn.refuse_length()),
         Fault::Garbage => return Ok(turn.garbage(is_stream)),
@@ -159,6 +172,8 @@ struct Turn {
     watch: Watch,
     serial: u64,
     wire: Wire,
+    /// The credential that came with the request.
+    shown: String,
     knobs: Knobs,
 }
 
@@ -212,7 +227,11 @@ impl Turn {
             return self.refuse(StatusCode::BAD_REQUEST, &message, None);
         }
         let answer = answer(&ask);
-        if ask.stream { self.stream(route, body, &ask, &answer) } else { self.whole(&made(route, body, &ask, &answer)) }
+        if ask.stream && !self.knobs.unstreamed {
+            self.stream(route, body, &ask, &answer)
+        } else {
+            self.whole(&made(route, body, &ask, &answer))
+        }
     }
 
     fn stream(mut self, route: &Route, body: &Value, ask: &Ask, answer: &Answer) -> Response<Scripted> {
@@ -286,6 +305,7 @@ impl Turn {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::SET_COOKIE, HeaderValue::from_static("__mock=1; path=/"));
         let id = HeaderValue::from_str(&self.request_id()).ok();
         let named = match self.wire {
             Wire::OpenAi => {
@@ -293,7 +313,6 @@ impl Turn {
                 headers.insert("openai-organization", HeaderValue::from_static("mock-org"));
                 headers.insert("openai-processing-ms", HeaderValue::from_static("1"));
                 headers.insert("x-ratelimit-remaining-requests", HeaderValue::from_static("99"));
-                headers.insert(header::SET_COOKIE, HeaderValue::from_static("__mock=1; path=/"));
                 "x-request-id"
             }
             Wire::Anthropic => {
@@ -329,6 +348,12 @@ fn own(value: &Value) -> Response<Scripted> {
     let mut response = Response::new(Scripted::new(vec![Step::Send(Bytes::from(value.to_string()), 0)], None));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// The credential of a request, in whichever header it came.
+fn credential(headers: &http::HeaderMap) -> String {
+    let found = ["authorization", "x-api-key", "api-key"].iter().find_map(|name| headers.get(*name)?.to_str().ok());
+    found.map(|value| value.trim_start_matches("Bearer ").to_owned()).unwrap_or_default()
 }
 
 /// Finds what a path means, and the deployment an Azure-shaped one names.

@@ -26,6 +26,8 @@ pub struct Knobs {
     pub crlf: bool,
     /// Whether every word ends in letters of two, three and four bytes.
     pub unicode: bool,
+    /// Whether a request for a stream is answered whole.
+    pub unstreamed: bool,
     /// What happens instead of a good reply.
     pub fault: Fault,
     /// `retry-after`, sent as it stands.
@@ -116,6 +118,7 @@ impl Default for Knobs {
             comments: false,
             crlf: false,
             unicode: false,
+            unstreamed: false,
             fault: Fault::None,
             retry_after: None,
             retry_after_ms: None,
@@ -170,6 +173,7 @@ impl Knobs {
             ("comments", None) => self.comments = true,
             ("crlf", None) => self.crlf = true,
             ("unicode", None) => self.unicode = true,
+            ("unstreamed", None) => self.unstreamed = true,
             ("status", Some(value)) => self.fault = Fault::Status(status(value)?),
             ("context-length", None) => self.fault = Fault::ContextLength,
             ("hang", None) => self.fault = Fault::Hang,
@@ -194,7 +198,7 @@ impl Knobs {
 }
 
 /// Every knob, to tell a wrong name from a wrong value.
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 27] = [
     "words",
     "events",
     "size",
@@ -204,6 +208,7 @@ const KNOWN: [&str; 26] = [
     "comments",
     "crlf",
     "unicode",
+    "unstreamed",
     "status",
     "context-length",
     "hang",
@@ -228,7 +233,7 @@ fn count(text: &str, max: usize) -> Option<usize> {
 }
 
 fn status(text: &str) -> Option<StatusCode> {
-    StatusCode::from_bytes(text.as_bytes()).ok().filter(|status| status.is_client_error() || status.is_server_error())
+    StatusCode::from_bytes(text.as_bytes()).ok().filter(|status| (300..600).contains(&status.as_u16()))
 }
 
 fn header(text: &str) -> Option<String> {
