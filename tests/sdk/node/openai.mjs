@@ -269,21 +269,21 @@ checkEach(
     ROUTES,
     async (route) => {
         await upstreamGoneSoon(async () => {
-            const stream = await chat(model(route, "+words=3000+drip=10ms"), { stream: true });
+            const name = model(route, "+words=3000+drip=10ms");
+            const stream = await chat(name, { stream: true });
             let seen = 0;
             for await (const _ of stream) if ((seen += 1) === 5) break;
             stream.controller.abort();
-            return performance.now();
+            return [name, performance.now()];
         });
         await upstreamGoneSoon(async () => {
+            const name = model(route, "+hang");
             const leaving = new AbortController();
-            const call = raises(OpenAI.APIUserAbortError, () =>
-                chat(model(route, "+hang"), {}, { signal: leaving.signal }),
-            );
+            const call = raises(OpenAI.APIUserAbortError, () => chat(name, {}, { signal: leaving.signal }));
             await new Promise((done) => setTimeout(done, 200));
             leaving.abort();
             await call;
-            return performance.now();
+            return [name, performance.now()];
         });
     },
     GATEWAY,

@@ -97,6 +97,14 @@ def stream_slow_bytes(route):
     same(deltas(ask(model(route, "+words=20+slow-bytes"), stream=True)), words(20))
 
 
+@check_each("stream with comments, CRLF and letters of many bytes", ROUTES)
+def stream_oddities(route):
+    same(deltas(ask(model(route, "+comments+crlf"), stream=True)), words())
+    whole = text(ask(model(route, "+unicode")))
+    assert not whole.isascii(), whole
+    same("".join(deltas(ask(model(route, "+unicode+slow-bytes"), stream=True))), whole)
+
+
 @check_each("1 MiB whole and streamed", ROUTES)
 def large(route):
     reply = text(ask(model(route, "+words=100+size=1MiB")))
@@ -256,11 +264,12 @@ def keys():
 @check_each("a client that leaves a stream ends it upstream", ROUTES, needs_gateway=True)
 def abort(route):
     def leave():
-        with client.messages.stream(model=model(route, "+words=3000+drip=10ms"), **HELLO) as one:
+        name = model(route, "+words=3000+drip=10ms")
+        with client.messages.stream(model=name, **HELLO) as one:
             for _, _ in zip(range(5), one.text_stream):
                 pass
             one.close()
-            return time.monotonic()
+            return name, time.monotonic()
     upstream_gone_within(leave)
     same(counts()["streams_open"], 0, "streams open")
 
@@ -268,10 +277,18 @@ def abort(route):
 @check_each("a client that gives up waiting ends the call upstream", ROUTES, needs_gateway=True)
 def give_up(route):
     def leave():
-        raises(anthropic.APITimeoutError, client.with_options(timeout=0.3).messages.create,
-               model=model(route, "+hang"), **HELLO)
-        return time.monotonic()
+        name = model(route, "+hang")
+        # Without this header the gateway knows when the client will give up, and answers just before.
+        patient = {"x-stainless-read-timeout": "15"}
+        raises(anthropic.APITimeoutError, ask, name, timeout=0.3, extra_headers=patient)
+        return name, time.monotonic()
     upstream_gone_within(leave)
+
+
+@check_each("a stream may last longer than the client's patience with silence", ROUTES, needs_gateway=True)
+def long_stream(route):
+    # An SDK's timeout is for one read: httpx starts it again with every chunk.
+    same(deltas(ask(model(route, "+words=20+drip=80ms"), stream=True, timeout=0.8)), words(20))
 
 
 @check_each("async client: whole, 20 streams at once, abort", ROUTES)

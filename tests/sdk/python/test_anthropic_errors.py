@@ -1,5 +1,7 @@
 """The official Python `anthropic` SDK: every fault arrives once, in the right class, and never as a silent end."""
 
+import time
+
 import anthropic
 from checks import BASE, DIRECT, KEY, NARROW_KEY, arrivals, check, check_each, main, model, raises, same, words
 
@@ -69,6 +71,15 @@ def context_length(route):
 def hang(route):
     for stream in (False, True):
         same(refused(anthropic.GatewayTimeoutError, model(route, "+hang"), stream=stream).status_code, 504)
+
+
+@check_each("the client's own patience is a deadline", ROUTES, needs_gateway=True)
+def patience(route):
+    # 1.5 s is what the provider's own rule allows; the header says that nobody waits that long.
+    impatient = {"x-stainless-read-timeout": "0.4"}
+    begun = time.monotonic()
+    same(refused(anthropic.GatewayTimeoutError, model(route, "+hang"), extra_headers=impatient).status_code, 504)
+    assert time.monotonic() - begun < 1.2, f"answered after {time.monotonic() - begun:.1f} s"
 
 
 @check_each("reset, garbage, truncated", ROUTES, needs_gateway=True)

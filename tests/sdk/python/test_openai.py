@@ -105,6 +105,14 @@ def stream_slow_bytes(route):
     same(read(chat(model(route, "+words=20+slow-bytes"), stream=True))[:2], (words(20), ["stop"]))
 
 
+@check_each("stream with comments, CRLF and letters of many bytes", ROUTES)
+def stream_oddities(route):
+    same(read(chat(model(route, "+comments+crlf"), stream=True))[:2], (words(), ["stop"]))
+    whole = chat(model(route, "+unicode")).choices[0].message.content
+    assert not whole.isascii(), whole
+    same("".join(read(chat(model(route, "+unicode+slow-bytes"), stream=True))[0]), whole)
+
+
 @check_each("1 MiB whole and streamed", ROUTES)
 def large(route):
     reply = chat(model(route, "+words=100+size=1MiB"))
@@ -310,11 +318,12 @@ def prefixed():
 @check_each("a client that leaves a stream ends it upstream", ROUTES, needs_gateway=True)
 def abort(route):
     def leave():
-        stream = chat(model(route, "+words=3000+drip=10ms"), stream=True)
+        name = model(route, "+words=3000+drip=10ms")
+        stream = chat(name, stream=True)
         for _ in range(5):
             next(stream)
         stream.close()
-        return time.monotonic()
+        return name, time.monotonic()
     upstream_gone_within(leave)
     same(counts()["streams_open"], 0, "streams open")
 
@@ -322,10 +331,19 @@ def abort(route):
 @check_each("a client that gives up waiting ends the call upstream", ROUTES, needs_gateway=True)
 def give_up(route):
     def leave():
-        raises(openai.APITimeoutError, client.with_options(timeout=0.3).chat.completions.create,
-               model=model(route, "+hang"), messages=HELLO)
-        return time.monotonic()
+        name = model(route, "+hang")
+        # Without this header the gateway knows when the client will give up, and answers just before.
+        patient = {"x-stainless-read-timeout": "15"}
+        raises(openai.APITimeoutError, chat, name, timeout=0.3, extra_headers=patient)
+        return name, time.monotonic()
     upstream_gone_within(leave)
+
+
+@check_each("a stream may last longer than the client's patience with silence", ROUTES, needs_gateway=True)
+def long_stream(route):
+    # An SDK's timeout is for one read: httpx starts it again with every chunk.
+    stream = chat(model(route, "+words=20+drip=80ms"), stream=True, timeout=0.8)
+    same(read(stream)[:2], (words(20), ["stop"]))
 
 
 @check_each("async client: whole, 20 streams at once, abort", ROUTES)

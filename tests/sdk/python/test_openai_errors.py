@@ -1,5 +1,7 @@
 """The official Python `openai` SDK: every fault arrives once, in the right class, and never as a silent end."""
 
+import time
+
 import openai
 from checks import BASE, DIRECT, KEY, NARROW_KEY, arrivals, check, check_each, main, model, raises, same, words
 
@@ -66,6 +68,15 @@ def hang(route):
     for stream in (False, True):
         error = refused(openai.InternalServerError, model(route, "+hang"), stream=stream)
         same((error.status_code, error.code), (504, "provider_timeout"))
+
+
+@check_each("the client's own patience is a deadline", ROUTES, needs_gateway=True)
+def patience(route):
+    # 1.5 s is what the provider's own rule allows; the header says that nobody waits that long.
+    impatient = {"x-stainless-read-timeout": "0.4"}
+    begun = time.monotonic()
+    same(refused(openai.InternalServerError, model(route, "+hang"), extra_headers=impatient).status_code, 504)
+    assert time.monotonic() - begun < 1.2, f"answered after {time.monotonic() - begun:.1f} s"
 
 
 @check_each("reset", ROUTES, needs_gateway=True)
