@@ -28,7 +28,7 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<Exit> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the simulated provider found no port")?;
         let simulated = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        let provider = tokio::spawn(dev::serve(listener, stopped));
+        let provider = tokio::spawn(dev::simulated::serve(listener, stopped));
         if boot.spec_file.is_none() {
             std::fs::create_dir_all(&boot.node.data_dir)?;
             let path = boot.node.data_dir.join("dev-spec.toml");

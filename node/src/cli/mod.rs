@@ -1,6 +1,7 @@
 //! The command line.
 
 mod config;
+mod dev;
 
 mod serve;
 
@@ -23,6 +24,8 @@ struct Cli {
 enum Command {
     /// Runs a gateway node.
     Serve(Box<Flags>),
+    /// Runs a node with a simulated provider and a sample key: nothing to configure.
+    Dev(Box<Flags>),
     /// Works on configuration files.
     #[command(subcommand)]
     Config(config::Command),
@@ -49,6 +52,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(flags) => serve::run(&flags),
+        Command::Dev(flags) => dev::run(*flags),
         Command::Config(command) => config::run(&command),
     };
     match result {
