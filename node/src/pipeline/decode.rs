@@ -15,10 +15,17 @@ use super::offload;
 use super::refusal::Refusal;
 use crate::house::Limits;
 
-/// What is still read, and thrown away, of a body that is too large: clients that send all before they read would see a
+/// What is still read, and thrown away, of a body that is refused: clients that send all before they read would see a
 /// reset in place of the answer.
-const DRAIN_BYTES: usize = 256 << 20;
-const DRAIN_FOR: Duration = Duration::from_secs(10);
+struct Drain {
+    bytes: usize,
+    time: Duration,
+}
+
+/// For a caller who has a key.
+const DRAIN_KNOWN: Drain = Drain { bytes: 256 << 20, time: Duration::from_secs(10) };
+/// For anybody.
+const DRAIN_STRANGER: Drain = Drain { bytes: 4 << 20, time: Duration::from_secs(2) };
 /// Reading larger bodies takes longer than a data thread may be held up.
 const PEEK_INLINE_BYTES: usize = 256 << 10;
 
@@ -43,8 +50,7 @@ pub(crate) async fn decode(
         let message = format!("content-encoding {encoding:?} is not supported: send the body as it is");
         return Err(Refusal::new(ErrorCode::InvalidJson, message));
     }
-    let expects_continue = headers.contains_key(header::EXPECT);
-    let body = read(body, limits, expects_continue).await?;
+    let body = read(body, limits, headers.contains_key(header::EXPECT)).await?;
     let peeked = if body.len() <= PEEK_INLINE_BYTES {
         peek(operation, &body)
     } else {
@@ -60,7 +66,7 @@ async fn read(mut body: Incoming, limits: &Limits, expects_continue: bool) -> Re
     if announced.is_some_and(|n| n > limits.body_bytes) {
         // A client that waits for `100 Continue` has sent nothing yet, and is spared the trouble.
         if !expects_continue {
-            drain(body).await;
+            drain(body, &DRAIN_KNOWN).await;
         }
         return Err(too_large(limits));
     }
@@ -75,7 +81,7 @@ async fn read(mut body: Incoming, limits: &Limits, expects_continue: bool) -> Re
     while let Some(next) = piece(&mut body, limits).await? {
         if whole.len() + next.len() > limits.body_bytes {
             drop(whole);
-            drain(body).await;
+            drain(body, &DRAIN_KNOWN).await;
             return Err(too_large(limits));
         }
         whole.extend_from_slice(&next);
@@ -110,17 +116,24 @@ fn too_large(limits: &Limits) -> Refusal {
     Refusal::new(ErrorCode::BodyTooLarge, format!("the request's body is larger than {limit}"))
 }
 
+/// Takes what a refused stranger is still sending, so that it can read why.
+pub(crate) async fn turn_away(headers: &HeaderMap, body: Incoming) {
+    if !body.is_end_stream() && !headers.contains_key(header::EXPECT) {
+        drain(body, &DRAIN_STRANGER).await;
+    }
+}
+
 /// Reads on and forgets, within bounds.
-async fn drain(mut body: Incoming) {
+async fn drain(mut body: Incoming, bounds: &Drain) {
     let all = async {
-        let mut left = DRAIN_BYTES;
+        let mut left = bounds.bytes;
         while let Some(Ok(frame)) = body.frame().await {
             let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
             left = rest;
         }
     };
     // Either end will do: the answer is the same.
-    if tokio::time::timeout(DRAIN_FOR, all).await.is_err() {
-        tracing::debug!("gave up draining a body that is too large");
+    if tokio::time::timeout(bounds.time, all).await.is_err() {
+        tracing::debug!("gave up draining a body that is refused");
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn of_send(error: &SendError) -> Refusal {
             (ErrorCode::ProviderTimeout, "no connection to the model provider could be made in time")
         }
         SendError::Connect(_) => (ErrorCode::ProviderUnreachable, "no connection to the model provider could be made"),
-        SendError::Broken(_) => {
+        SendError::Broken(_) | SendError::Refused => {
             (ErrorCode::ProviderUnreachable, "the connection to the model provider broke before it answered")
         }
         SendError::Url(_) => (ErrorCode::Internal, "the call could not be put into words for the model provider"),

@@ -92,12 +92,14 @@ async fn served(inbound: Inbound, visit: &mut Visit) -> Result<Serving, Refusal>
     let Inbound { operation, headers, query, body, trace, request_id } = inbound;
     let thread = visit.thread.clone();
     let house = &thread.house;
-    if !visit.has_place() {
-        return Err(Refusal::new(ErrorCode::Overloaded, "this gateway node has as many requests as it may")
-            .after(OVERLOADED_FOR));
-    }
     let view = house.view.read();
-    let key = enter(&view, &headers, visit)?;
+    let key = match door(&view, &headers, visit) {
+        Ok(key) => key,
+        Err(refusal) => {
+            decode::turn_away(&headers, body).await;
+            return Err(refusal);
+        }
+    };
     let call = decode::decode(operation, &headers, body, &house.limits).await?;
     visit.note(|record| {
         record.bytes_in = u64::try_from(call.body.len()).unwrap_or(u64::MAX);
@@ -121,6 +123,15 @@ async fn served(inbound: Inbound, visit: &mut Visit) -> Result<Serving, Refusal>
     let opened = attempt::attempt(&call, member, &envelope, deadlines, visit).await?;
     let provider = member.provider.dialect;
     Ok(Serving { opened, provider, operation, deadlines, request_id })
+}
+
+/// What is decided before a body is read.
+fn door(view: &View, headers: &HeaderMap, visit: &mut Visit) -> Result<Arc<Key>, Refusal> {
+    if !visit.has_place() {
+        let refusal = Refusal::new(ErrorCode::Overloaded, "this gateway node has as many requests as it may");
+        return Err(refusal.after(OVERLOADED_FOR));
+    }
+    enter(view, headers, visit)
 }
 
 /// Identifies the caller, and notes who it is even if it may not enter.

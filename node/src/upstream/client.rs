@@ -66,9 +66,20 @@ pub enum SendError {
     /// The connection broke after the request may have been written.
     #[error("connection broke before the reply's head")]
     Broken(#[source] hyper::Error),
+    /// A new connection was closed before it took the request.
+    #[error("connection closed at once")]
+    Refused,
     /// The request cannot be put into words.
     #[error("the request's URL is malformed")]
     Url(#[from] http::Error),
+}
+
+/// Whether a request that was not answered may have reached the provider.
+enum Unsent {
+    /// Nothing was written: here it is again.
+    Not(Box<Request<Body>>),
+    /// It may have.
+    Perhaps(SendError),
 }
 
 /// A connection in use, and the way home.
@@ -122,8 +133,12 @@ impl Client {
         mut request: Request<Body>,
         connect_limit: Duration,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        if let Some(shared) = self.take_shared(endpoint) {
-            return self.send_h2(endpoint, shared, request).await;
+        while let Some(shared) = self.take_shared(endpoint) {
+            match self.send_h2(endpoint, shared, request).await {
+                Ok(response) => return Ok(response),
+                Err(Unsent::Not(unsent)) => request = *unsent,
+                Err(Unsent::Perhaps(error)) => return Err(error),
+            }
         }
         request.headers_mut().insert(header::HOST, endpoint.authority.clone());
         if endpoint.wants_absolute_form() {
@@ -165,7 +180,10 @@ impl Client {
                 tokio::spawn(drive(connection, open));
                 let shared = Shared { sender, streams: Arc::new(AtomicUsize::new(1)) };
                 self.lock(endpoint, |host| host.shared.push(shared.clone()));
-                self.send_h2(endpoint, shared, request).await
+                self.send_h2(endpoint, shared, request).await.map_err(|unsent| match unsent {
+                    Unsent::Not(_) => SendError::Refused,
+                    Unsent::Perhaps(error) => error,
+                })
             }
         }
     }
@@ -176,12 +194,17 @@ impl Client {
         endpoint: &Arc<Endpoint>,
         mut shared: Shared,
         mut request: Request<Body>,
-    ) -> Result<Response<UpstreamBody>, SendError> {
+    ) -> Result<Response<UpstreamBody>, Unsent> {
         let place = StreamGuard(shared.streams.clone());
         request.headers_mut().remove(header::HOST);
-        *request.uri_mut() = absolute(endpoint, request.uri())?;
-        let response = shared.sender.send_request(request).await.map_err(SendError::Broken)?;
-        Ok(self.lend(endpoint, response, Connection::Many(place)))
+        *request.uri_mut() = absolute(endpoint, request.uri()).map_err(|error| Unsent::Perhaps(error.into()))?;
+        match shared.sender.try_send_request(request).await {
+            Ok(response) => Ok(self.lend(endpoint, response, Connection::Many(place))),
+            Err(mut error) => Err(match error.take_message() {
+                Some(unsent) => Unsent::Not(Box::new(unsent)),
+                None => Unsent::Perhaps(SendError::Broken(error.into_error())),
+            }),
+        }
     }
 
     fn lend(
