@@ -125,6 +125,7 @@ async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken>
     let mut has_content = begun.has_content;
     let mut is_end = begun.is_end;
     let mut sent = begun.bytes.len();
+    visit.note(|record| record.bytes_out = u64::try_from(sent).unwrap_or(u64::MAX));
     feed.send(begun.bytes).await;
     let mut pace = Pace::new(&deadlines);
     // One timer a stream, set again only when it fires: setting it at every event would cost more than the event.
@@ -146,8 +147,14 @@ async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken>
                 }
                 is_end = batch.is_end;
                 sent += batch.bytes.len();
+                // Noted at once, because a client that leaves ends this future where it stands.
+                visit.note(|record| record.bytes_out = u64::try_from(sent).unwrap_or(u64::MAX));
                 feed.send(batch.bytes).await;
                 pace.read(clock::now());
+                // A stream that always has more never lets the timer speak.
+                if pace.is_late() && !is_end {
+                    break Some(Told::ours(failure::timeout(LATE)));
+                }
             }
             Step::Read(Ok(None)) => break None,
             Step::Read(Err(broken)) => break Some(told(broken)),
@@ -170,7 +177,6 @@ async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken>
     visit.note(|record| {
         record.usage = source.usage();
         record.finish = source.finish_reason().map(Into::into);
-        record.bytes_out = u64::try_from(sent).unwrap_or(u64::MAX);
         note_lost(&mut record.lost.reply, &lost);
     });
     match broken {
@@ -210,6 +216,9 @@ impl Told {
         Self { refusal, words: None, is_end: false }
     }
 }
+
+/// What a provider did not do in time.
+const LATE: &str = "did not finish its stream";
 
 enum Step {
     Read(Result<Option<Batch>, Break>),
@@ -252,13 +261,18 @@ impl Pace {
         self.last_sent = now;
     }
 
+    /// Whether the last read came behind the deadline of the whole.
+    fn is_late(&self) -> bool {
+        self.last_read >= self.total
+    }
+
     const fn kept_alive(&mut self, now: std::time::Instant) {
         self.last_sent = now;
     }
 
     fn due(&self, now: std::time::Instant) -> Due {
         if now >= self.total {
-            Due::Timeout("did not finish its stream")
+            Due::Timeout(LATE)
         } else if now.saturating_duration_since(self.last_read) >= self.idle {
             Due::Timeout("sent nothing more")
         } else if now.saturating_duration_since(self.last_sent) >= KEEP_ALIVE {
