@@ -25,7 +25,7 @@ use super::{failure, offload};
 use crate::clock;
 use crate::telemetry::spans;
 use crate::upstream::UpstreamBody;
-use crate::view::{CallLimits, Member};
+use crate::view::{CallLimits, Member, Provider};
 
 /// Whole replies up to this size are read, and checked to be JSON, before the client hears of them.
 const WHOLE_BYTES: usize = 8 << 20;
@@ -93,9 +93,22 @@ pub(super) async fn attempt(
     visit.attempt(target);
     let opened = open(call, member, prepared, lost, deadlines, visit).instrument(span).await;
     if let Err(refusal) = &opened {
+        tell_operator(&member.provider, refusal);
         visit.attempt_ended(AttemptEnd::Failed(refusal.fault.unwrap_or(Fault::Provider)));
     }
     opened
+}
+
+/// Says why calls to a provider fail, now and then: an operator has to act on some of it, and no client is told.
+fn tell_operator(provider: &Provider, refusal: &Refusal) {
+    let concerns_operator = match refusal.fault {
+        Some(Fault::Credential | Fault::Quota | Fault::Provider | Fault::Ours) | None => true,
+        Some(Fault::Client | Fault::Capacity | Fault::ContextLength) => false,
+    };
+    if concerns_operator && provider.quiet.may_speak(clock::unix_seconds()) {
+        let detail = refusal.detail.as_deref().unwrap_or(refusal.message.as_str());
+        tracing::warn!(provider = %provider.id, code = refusal.code.as_str(), detail, "calls to a provider fail");
+    }
 }
 
 async fn open(
@@ -112,10 +125,7 @@ async fn open(
     let response = timeout_at(deadlines.step(limits.first_byte), sending)
         .await
         .map_err(|_| failure::timeout("did not answer"))?
-        .map_err(|error| {
-            tracing::debug!(provider = %member.provider.id, error = &error as &dyn std::error::Error, "call failed");
-            failure::of_send(&error)
-        })?;
+        .map_err(|error| failure::of_send(&error))?;
     let (head, mut body) = response.into_parts();
     visit.attempt_answered(head.status.as_u16());
     let provider = member.provider.dialect;

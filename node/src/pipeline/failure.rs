@@ -1,5 +1,7 @@
 //! What an upstream failure is called, and what of it a client may read (KEY-2).
 
+use std::error::Error;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use troupe_dialect::Dialect;
@@ -24,7 +26,19 @@ pub(super) fn of_send(error: &SendError) -> Refusal {
         SendError::Url(_) => (ErrorCode::Internal, "the call could not be put into words for the model provider"),
     };
     let fault = if code == ErrorCode::Internal { Fault::Ours } else { Fault::Provider };
-    Refusal::new(code, message).with_fault(fault)
+    Refusal::new(code, message).with_fault(fault).with_detail(chain(error))
+}
+
+/// An error and all that caused it.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// A step that took longer than it may.
@@ -49,6 +63,7 @@ pub(super) fn of_answer(
     headers: &HeaderMap,
     provider: Dialect,
 ) -> Refusal {
+    let theirs = error.message.clone();
     let message = match (error.fault, error.message) {
         (Fault::Credential, _) => "the model provider refused the gateway's credential".to_owned(),
         (Fault::Quota, _) => "the gateway's account at the model provider is out of quota".to_owned(),
@@ -59,6 +74,9 @@ pub(super) fn of_answer(
         }
     };
     let mut refusal = Refusal::new(error.code, message).with_fault(error.fault);
+    if let Some(theirs) = theirs {
+        refusal = refusal.with_detail(theirs);
+    }
     refusal.status = match error.fault {
         Fault::Client | Fault::ContextLength if (400..500).contains(&status) => Some(status),
         Fault::Provider if (500..600).contains(&status) => Some(status),
@@ -69,14 +87,14 @@ pub(super) fn of_answer(
     if error.relay_body {
         refusal.verbatim = words;
     }
-    let mut theirs = HeaderMap::new();
+    let mut kept = HeaderMap::new();
     for name in allowed::response(provider).filter(|name| name.starts_with("openai-")) {
         if let Some(value) = headers.get(name) {
-            theirs.insert(HeaderName::from_static(name), value.clone());
+            kept.insert(HeaderName::from_static(name), value.clone());
         }
     }
-    note_upstream_id(headers, &mut theirs);
-    refusal.headers = Some(Box::new(theirs));
+    note_upstream_id(headers, &mut kept);
+    refusal.headers = Some(Box::new(kept));
     refusal
 }
 
@@ -84,9 +102,9 @@ pub(super) fn of_answer(
 pub(super) fn of_break(broken: Break) -> Refusal {
     match broken {
         Break::Lost(error) => {
-            tracing::debug!(error, "a provider's stream was lost");
             Refusal::new(ErrorCode::StreamInterrupted, "the connection to the model provider broke in mid-stream")
                 .with_fault(Fault::Provider)
+                .with_detail(error)
         }
         Break::Short => Refusal::new(ErrorCode::StreamInterrupted, "the model provider's stream ended before its end")
             .with_fault(Fault::Provider),

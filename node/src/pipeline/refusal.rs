@@ -21,6 +21,8 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     pub(crate) param: Option<String>,
     pub(crate) fault: Option<Fault>,
+    /// What the operator may read and the client may not.
+    pub(crate) detail: Option<Box<str>>,
     pub(crate) retry_after: Option<Duration>,
     /// The provider's own words, where they may be relayed.
     pub(crate) verbatim: Option<Bytes>,
@@ -36,6 +38,7 @@ impl Refusal {
             message: message.into(),
             param: None,
             fault: None,
+            detail: None,
             retry_after: None,
             verbatim: None,
             headers: None,
@@ -49,6 +52,11 @@ impl Refusal {
 
     pub(crate) const fn with_fault(mut self, fault: Fault) -> Self {
         self.fault = Some(fault);
+        self
+    }
+
+    pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into().into_boxed_str());
         self
     }
 

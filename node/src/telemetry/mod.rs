@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod log;
 pub mod metrics;
+pub mod quiet;
 pub mod record;
 pub mod spans;
 pub mod trace;

@@ -8,6 +8,7 @@ use troupe_proto::id::{ProviderId, Revision};
 use troupe_proto::spec::{self, Auth, Rules, Spec, Wire};
 
 use super::{CallLimits, Credential, Key, Member, Pool, Provider, View};
+use crate::telemetry::quiet::Quiet;
 use crate::upstream::{Endpoint, TlsError};
 
 /// Why an agreed spec cannot be served by this node.
@@ -111,6 +112,7 @@ fn ready_provider(id: &ProviderId, spec: &spec::Provider, endpoint: Arc<Endpoint
         },
         endpoint,
         headers,
+        quiet: Quiet::default(),
         base_path: spec.base_url.path.clone(),
         azure_api_version: spec.azure_api_version.clone(),
     };

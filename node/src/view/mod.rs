@@ -17,6 +17,7 @@ use troupe_proto::spec::Pattern;
 
 pub use build::BuildError;
 
+use crate::telemetry::quiet::Quiet;
 use crate::upstream::Endpoint;
 
 /// One consistent look at what the cluster agreed on.
@@ -87,6 +88,8 @@ pub struct Provider {
     pub endpoint: Arc<Endpoint>,
     /// Headers that go with each call.
     pub headers: HeaderMap,
+    /// Keeps its failures from filling the log.
+    pub quiet: Quiet,
     base_path: String,
     azure_api_version: Option<String>,
 }

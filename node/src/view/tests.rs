@@ -113,6 +113,7 @@ fn azure_has_the_deployment_in_the_path() {
         dialect: Dialect::OpenAi,
         endpoint: Arc::new(endpoint),
         headers: HeaderMap::new(),
+        quiet: Quiet::default(),
         base_path: azure.base_url.path.clone(),
         azure_api_version: azure.azure_api_version.clone(),
     };
