@@ -12,12 +12,12 @@ pub fn banner(data: SocketAddr, admin: SocketAddr, admin_token: &str) -> String 
     let token = quoted(&format!("authorization: Bearer {admin_token}"));
     let [chat, chat_streamed] = pair(|stream| {
         format!(
-            r#"{{"model": "sim", {stream}"messages": [{{"role": "user", "content": "Hello from OpenAI's wire"}}]}}"#
+            r#"{{"model": "sim", {stream}"messages": [{{"role": "user", "content": "Hello over the OpenAI wire"}}]}}"#
         )
     });
     let [message, message_streamed] = pair(|stream| {
         format!(
-            r#"{{"model": "sim-claude", "max_tokens": 100, {stream}"messages": [{{"role": "user", "content": "Hello from Anthropic's wire"}}]}}"#
+            r#"{{"model": "sim-claude", "max_tokens": 100, {stream}"messages": [{{"role": "user", "content": "Hello over the Anthropic wire"}}]}}"#
         )
     });
     format!(
