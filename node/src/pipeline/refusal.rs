@@ -19,7 +19,7 @@ pub(crate) struct Refusal {
     pub(crate) status: Option<u16>,
     /// What the client may read.
     pub(crate) message: String,
-    pub(crate) param: Option<String>,
+    pub(crate) param: Option<Box<str>>,
     pub(crate) fault: Option<Fault>,
     /// What the operator may read and the client may not.
     pub(crate) detail: Option<Box<str>>,
@@ -46,7 +46,7 @@ impl Refusal {
     }
 
     pub(crate) fn with_param(mut self, param: Option<String>) -> Self {
-        self.param = param;
+        self.param = param.map(String::into_boxed_str);
         self
     }
 
