@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tracing::Instrument;
 use troupe_dialect::Dialect;
 use troupe_proto::failure::{ErrorCode, Fault};
@@ -47,6 +47,10 @@ pub(super) async fn serve(
         | Route::NotFound(_)) => visited(&thread, client, request, route).await,
     };
     if is_head {
+        // What GET would have had; a reply that is fed has no length to tell.
+        if let Some(length) = response.body().size_hint().exact() {
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
         *response.body_mut() = ReplyBody::Whole(None);
     }
     Ok(response)
@@ -117,6 +121,7 @@ async fn answer(
     let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if size > limit {
         let message = format!("the request's headers have {size} bytes, at most {limit} are accepted");
+        pipeline::turn_away(body, &head.headers, &mut visit).await;
         return refuse(Refusal::new(ErrorCode::HeadersTooLarge, message), visit, dialect, request_id);
     }
     let query = head.uri.query();
@@ -133,7 +138,10 @@ async fn answer(
         Route::Model(_, id) => pipeline::models(dialect, Some(&id), &head.headers, query, &mut visit),
         Route::MethodNotAllowed(_, allowed) => {
             let message = format!("{} takes {allowed}, not {}", head.uri.path(), head.method);
-            Err(Refusal::new(ErrorCode::MethodNotAllowed, message))
+            let mut refusal = Refusal::new(ErrorCode::MethodNotAllowed, message);
+            let allow = HeaderMap::from_iter([(header::ALLOW, HeaderValue::from_static(allowed))]);
+            refusal.headers = Some(Box::new(allow));
+            Err(refusal)
         }
         Route::NotFound(_) | Route::Healthz | Route::Readyz => {
             let message = format!("no such path: {} {}", head.method, head.uri.path());
@@ -146,7 +154,10 @@ async fn answer(
             visit.end(Outcome::Finished);
             response
         }
-        Err(refusal) => refuse(refusal, visit, dialect, request_id),
+        Err(refusal) => {
+            pipeline::turn_away(body, &head.headers, &mut visit).await;
+            refuse(refusal, visit, dialect, request_id)
+        }
     }
 }
 

@@ -15,17 +15,10 @@ use super::offload;
 use super::refusal::Refusal;
 use crate::house::Limits;
 
-/// What is still read, and thrown away, of a body that is refused: clients that send all before they read would see a
+/// What is still read, and thrown away, of a body that is too large: clients that send all before they read would see a
 /// reset in place of the answer.
-struct Drain {
-    bytes: usize,
-    time: Duration,
-}
-
-/// For a caller who has a key.
-const DRAIN_KNOWN: Drain = Drain { bytes: 256 << 20, time: Duration::from_secs(10) };
-/// For anybody.
-const DRAIN_STRANGER: Drain = Drain { bytes: 4 << 20, time: Duration::from_secs(2) };
+const DRAIN_BYTES: usize = 256 << 20;
+const DRAIN_FOR: Duration = Duration::from_secs(10);
 /// Reading larger bodies takes longer than a data thread may be held up.
 const PEEK_INLINE_BYTES: usize = 256 << 10;
 
@@ -48,9 +41,10 @@ pub(crate) async fn decode(
 ) -> Result<Call, Refusal> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|e| e.as_bytes() != b"identity") {
         let message = format!("content-encoding {encoding:?} is not supported: send the body as it is");
+        discard(body, headers, limits).await;
         return Err(Refusal::new(ErrorCode::InvalidJson, message));
     }
-    let body = read(body, limits, headers.contains_key(header::EXPECT)).await?;
+    let body = read(body, headers, limits).await?;
     let peeked = if body.len() <= PEEK_INLINE_BYTES {
         peek(operation, &body)
     } else {
@@ -61,12 +55,11 @@ pub(crate) async fn decode(
     Ok(Call { operation, body, peeked })
 }
 
-async fn read(mut body: Incoming, limits: &Limits, expects_continue: bool) -> Result<Bytes, Refusal> {
+async fn read(mut body: Incoming, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, Refusal> {
     let announced = body.size_hint().exact().and_then(|n| usize::try_from(n).ok());
     if announced.is_some_and(|n| n > limits.body_bytes) {
-        // A client that waits for `100 Continue` has sent nothing yet, and is spared the trouble.
-        if !expects_continue {
-            drain(body, &DRAIN_KNOWN).await;
+        if !waits(headers) {
+            drain(body, DRAIN_BYTES).await;
         }
         return Err(too_large(limits));
     }
@@ -81,7 +74,7 @@ async fn read(mut body: Incoming, limits: &Limits, expects_continue: bool) -> Re
     while let Some(next) = piece(&mut body, limits).await? {
         if whole.len() + next.len() > limits.body_bytes {
             drop(whole);
-            drain(body, &DRAIN_KNOWN).await;
+            drain(body, DRAIN_BYTES).await;
             return Err(too_large(limits));
         }
         whole.extend_from_slice(&next);
@@ -116,24 +109,31 @@ fn too_large(limits: &Limits) -> Refusal {
     Refusal::new(ErrorCode::BodyTooLarge, format!("the request's body is larger than {limit}"))
 }
 
-/// Takes what a refused stranger is still sending, so that it can read why.
-pub(crate) async fn turn_away(headers: &HeaderMap, body: Incoming) {
-    if !body.is_end_stream() && !headers.contains_key(header::EXPECT) {
-        drain(body, &DRAIN_STRANGER).await;
+/// Reads and forgets the body of a request that is refused for something else: a client that sends all before it reads
+/// would see a reset in place of the answer. One that could be served is read whole, beyond that the client's socket is
+/// its own affair.
+pub(super) async fn discard(body: Incoming, headers: &HeaderMap, limits: &Limits) {
+    if !body.is_end_stream() && !waits(headers) {
+        drain(body, limits.body_bytes).await;
     }
 }
 
+/// Whether the client waits for `100 Continue`: it has sent nothing yet, and is spared the trouble.
+fn waits(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::EXPECT)
+}
+
 /// Reads on and forgets, within bounds.
-async fn drain(mut body: Incoming, bounds: &Drain) {
+async fn drain(mut body: Incoming, limit: usize) {
     let all = async {
-        let mut left = bounds.bytes;
+        let mut left = limit;
         while let Some(Ok(frame)) = body.frame().await {
             let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
             left = rest;
         }
     };
     // Either end will do: the answer is the same.
-    if tokio::time::timeout(bounds.time, all).await.is_err() {
-        tracing::debug!("gave up draining a body that is refused");
+    if tokio::time::timeout(DRAIN_FOR, all).await.is_err() {
+        tracing::debug!("gave up draining the body of a refused request");
     }
 }

@@ -93,10 +93,10 @@ async fn served(inbound: Inbound, visit: &mut Visit) -> Result<Serving, Refusal>
     let thread = visit.thread.clone();
     let house = &thread.house;
     let view = house.view.read();
-    let key = match door(&view, &headers, visit) {
+    let key = match room(visit).and_then(|()| enter(&view, &headers, visit)) {
         Ok(key) => key,
         Err(refusal) => {
-            decode::turn_away(&headers, body).await;
+            turn_away(body, &headers, visit).await;
             return Err(refusal);
         }
     };
@@ -125,13 +125,17 @@ async fn served(inbound: Inbound, visit: &mut Visit) -> Result<Serving, Refusal>
     Ok(Serving { opened, provider, operation, deadlines, request_id })
 }
 
-/// What is decided before a body is read.
-fn door(view: &View, headers: &HeaderMap, visit: &mut Visit) -> Result<Arc<Key>, Refusal> {
-    if !visit.has_place() {
-        let refusal = Refusal::new(ErrorCode::Overloaded, "this gateway node has as many requests as it may");
-        return Err(refusal.after(OVERLOADED_FOR));
+fn room(visit: &Visit) -> Result<(), Refusal> {
+    if visit.has_place() {
+        return Ok(());
     }
-    enter(view, headers, visit)
+    Err(Refusal::new(ErrorCode::Overloaded, "this gateway node has as many requests as it may").after(OVERLOADED_FOR))
+}
+
+/// Lets a client that is not served say all it has to say, for as long as that is no burden: it takes nobody's place.
+pub(crate) async fn turn_away(body: Incoming, headers: &HeaderMap, visit: &mut Visit) {
+    visit.give_way();
+    decode::discard(body, headers, &visit.thread.house.limits).await;
 }
 
 /// Identifies the caller, and notes who it is even if it may not enter.

@@ -26,7 +26,7 @@ pub(crate) struct Refusal {
     pub(crate) retry_after: Option<Duration>,
     /// The provider's own words, where they may be relayed.
     pub(crate) verbatim: Option<Bytes>,
-    /// Headers of the provider's that go with its words.
+    /// Headers that go with it: the provider's with its words, `allow` with a wrong method.
     pub(crate) headers: Option<Box<HeaderMap>>,
 }
 

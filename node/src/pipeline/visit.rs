@@ -55,6 +55,11 @@ impl Visit {
         self.place.is_some()
     }
 
+    /// Leaves the place to another request.
+    pub(crate) fn give_way(&mut self) {
+        self.place = None;
+    }
+
     /// When the request's head was read.
     pub(crate) const fn began(&self) -> Instant {
         self.began
