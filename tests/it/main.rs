@@ -1,4 +1,8 @@
 //! The gateway as clients and providers see it, over real sockets.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail by panicking, as tests do")]
 
+mod bad_input;
+mod keys;
+mod raw;
 mod serves;
+mod told;
