@@ -31,7 +31,7 @@ use crate::view::View;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} ({what}): {source}{}", hint(.source))]
+    #[error("cannot listen on {address} (listen.{what}): {source}{}", hint(.source, what))]
     Listen {
         /// Which listener.
         what: &'static str,
@@ -67,13 +67,14 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; another program listens there: stop it, or choose another address",
-        io::ErrorKind::PermissionDenied => "; this user may not open that port: choose one above 1023",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
-        _ => "",
-    }
+fn hint(error: &io::Error, what: &str) -> String {
+    let cause = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there: stop it, or choose another address",
+        io::ErrorKind::PermissionDenied => "this user may not open that port: choose one above 1023",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose one it has",
+        _ => return String::new(),
+    };
+    format!("; {cause} with --listen-{what} HOST:PORT")
 }
 
 /// What a node is started with besides its boot configuration.
@@ -254,14 +255,14 @@ impl Node {
 const LOG_FLUSH: Duration = Duration::from_secs(5);
 
 async fn bind_data(address: SocketAddr, options: ListenerOptions) -> Result<(Listener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { what: "listen.data", address, source };
+    let failed = |source| StartError::Listen { what: "data", address, source };
     let listener = Listener::bind(address, options).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
 }
 
 async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { what: "listen.admin", address, source };
+    let failed = |source| StartError::Listen { what: "admin", address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))

@@ -12,9 +12,13 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Flags;
 
-/// An LLM gateway that is a cluster.
 #[derive(Parser)]
-#[command(name = "troupe", version, about, propagate_version = true)]
+#[command(
+    name = "troupe",
+    version,
+    about = "An LLM gateway: one binary between programs and model providers",
+    propagate_version = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -58,10 +62,22 @@ pub fn main() -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
-            say(&mut std::io::stderr().lock(), &format!("error: {error:#}\n"));
+            say(&mut std::io::stderr().lock(), &format!("error: {}\n", told(&error)));
             Exit::Failed.into()
         }
     }
+}
+
+/// An error and its causes, but for those whose words an outer one has taken over.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text.push_str(&format!("{separator}{cause}"));
+        }
+    }
+    text
 }
 
 /// Writes to a terminal or pipe; one that is closed has nobody left to tell.
