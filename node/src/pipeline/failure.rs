@@ -80,6 +80,8 @@ pub(super) fn of_answer(
     refusal.status = match error.fault {
         Fault::Client | Fault::ContextLength if (400..500).contains(&status) => Some(status),
         Fault::Provider if (500..600).contains(&status) => Some(status),
+        // Overload is the provider's trouble, not the caller's rate: SDKs have another class for it than for a 429.
+        Fault::Capacity if matches!(status, 503 | 529) => Some(status),
         Fault::Client | Fault::ContextLength | Fault::Provider => None,
         Fault::Credential | Fault::Quota | Fault::Capacity | Fault::Ours => None,
     };

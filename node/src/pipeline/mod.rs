@@ -117,9 +117,16 @@ async fn served(inbound: Inbound, visit: &mut Visit) -> Result<Serving, Refusal>
     let Some(member) = plan.targets().next() else {
         return Err(Refusal::new(ErrorCode::NoTarget, "the model has no target"));
     };
-    let patience = patience(&headers).map_or(member.limits.total, |client| client.min(member.limits.total));
-    let total = visit.began().checked_add(patience).unwrap_or_else(|| visit.began());
-    let deadlines = Deadlines { limits: member.limits, total };
+    let mut limits = member.limits;
+    if let Some(patience) = patience(&headers) {
+        // It bounds one read of the client's: all of a whole reply, but only the silence before a stream.
+        limits.first_byte = limits.first_byte.min(patience);
+        if !call.peeked.stream {
+            limits.total = limits.total.min(patience);
+        }
+    }
+    let total = visit.began().checked_add(limits.total).unwrap_or_else(|| visit.began());
+    let deadlines = Deadlines { limits, total };
     let opened = attempt::attempt(&call, member, &envelope, deadlines, visit).await?;
     let provider = member.provider.dialect;
     Ok(Serving { opened, provider, operation, deadlines, request_id })
