@@ -42,7 +42,8 @@ impl StreamMeter {
 
     fn messages_event(&mut self, event: &Event<'_>, text: &str) -> Seen {
         match event.kind.get().unwrap_or_default() {
-            "content_block_delta" | "content_block_start" => Seen { content: true, ..Seen::FORWARD },
+            // A block's start alone is none: a stream may still break before it has said anything.
+            "content_block_delta" => Seen { content: true, ..Seen::FORWARD },
             "message_start" => {
                 if let Some(message) = &event.message.0 {
                     self.note_model(message.model.get());
