@@ -1,6 +1,7 @@
 //! One gateway process: listeners, pipeline, providers, admin, CLI, and the wiring.
 
 pub mod admin;
+mod annex;
 pub mod catalogue;
 pub mod cli;
 pub mod clock;

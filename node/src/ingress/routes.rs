@@ -37,7 +37,7 @@ pub(super) fn find(method: &Method, path: &str, headers: &HeaderMap) -> Route {
         ("/healthz", None) => get(method, dialect, Route::Healthz),
         ("/readyz", None) => get(method, dialect, Route::Readyz),
         ("/v1/models", _) => get(method, dialect, Route::ModelList(dialect)),
-        _ => match (operation(rest), rest.strip_prefix("/v1/models/")) {
+        _ => match (Operation::of_path(rest), rest.strip_prefix("/v1/models/")) {
             (Some(operation), _) if prefix.is_some_and(|prefix| prefix != operation.dialect()) => {
                 Route::NotFound(dialect)
             }
@@ -54,18 +54,6 @@ pub(super) fn find(method: &Method, path: &str, headers: &HeaderMap) -> Route {
 
 fn get(method: &Method, dialect: Dialect, route: Route) -> Route {
     if method == Method::GET || method == Method::HEAD { route } else { Route::MethodNotAllowed(dialect, "GET, HEAD") }
-}
-
-fn operation(path: &str) -> Option<Operation> {
-    match path {
-        "/v1/chat/completions" => Some(Operation::Chat),
-        "/v1/completions" => Some(Operation::Completions),
-        "/v1/responses" => Some(Operation::Responses),
-        "/v1/embeddings" => Some(Operation::Embeddings),
-        "/v1/messages" => Some(Operation::Messages),
-        "/v1/messages/count_tokens" => Some(Operation::CountTokens),
-        _ => None,
-    }
 }
 
 /// The dialect of a client on a path that both have, or neither: Anthropic's SDKs always send their version.

@@ -68,6 +68,19 @@ impl Operation {
         }
     }
 
+    /// The operation that clients ask for by this path.
+    pub fn of_path(path: &str) -> Option<Self> {
+        match path {
+            "/v1/chat/completions" => Some(Self::Chat),
+            "/v1/completions" => Some(Self::Completions),
+            "/v1/responses" => Some(Self::Responses),
+            "/v1/embeddings" => Some(Self::Embeddings),
+            "/v1/messages" => Some(Self::Messages),
+            "/v1/messages/count_tokens" => Some(Self::CountTokens),
+            _ => None,
+        }
+    }
+
     /// The path below a provider's `base_url` as that vendor's own SDK appends it.
     ///
     /// OpenAI's base URL ends in `/v1`, Anthropic's does not.

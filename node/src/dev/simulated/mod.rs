@@ -20,18 +20,16 @@ mod schema;
 mod tests;
 
 use std::convert::Infallible;
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tracing::{debug, warn};
+use tokio::sync::watch;
+use tracing::debug;
+
+use crate::annex;
 
 /// Connections at a time; further ones wait in the kernel.
 const CONNECTIONS_MAX: usize = 1024;
@@ -41,53 +39,11 @@ const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a request's head may take to come.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long answers under way may take once a shutdown was asked for; the longest stream takes 3 s.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
-/// The rest after a failure to accept: with no descriptors left, asking again at once only burns the core.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// Serves HTTP/1.1 until `shutdown` says true (or its sender is gone), then lets answers under way finish, for 4 s at
-/// most.
-pub async fn serve(listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
-    let stop = shutdown.clone();
-    loop {
-        let accepted = tokio::select! {
-            () = asked(&mut shutdown) => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &room) => accepted,
-        };
-        match accepted {
-            Ok((stream, permit)) => {
-                let stop = stop.clone();
-                connections.spawn(async move {
-                    connection(stream, stop).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                warn!(%error, "simulated provider cannot accept");
-                tokio::time::sleep(ACCEPT_REST).await;
-            }
-        }
-    }
-    let all = async { while connections.join_next().await.is_some() {} };
-    if timeout(SHUTDOWN_TIMEOUT, all).await.is_err() {
-        debug!("connections of the simulated provider were cut at shutdown");
-    }
-}
-
-/// Waits for the shutdown; a sender that is gone asks for it too.
-async fn asked(shutdown: &mut watch::Receiver<bool>) {
-    shutdown.wait_for(|is_down| *is_down).await.ok();
-}
-
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, permit))
+/// Serves HTTP/1.1 until `shutdown` says true (or its sender is gone), then lets answers under way finish, for a few
+/// seconds at most.
+pub async fn serve(listener: TcpListener, shutdown: watch::Receiver<bool>) {
+    annex::run(listener, CONNECTIONS_MAX, shutdown, "simulated provider", connection).await;
 }
 
 async fn connection(stream: TcpStream, mut stop: watch::Receiver<bool>) {
@@ -98,7 +54,7 @@ async fn connection(stream: TcpStream, mut stop: watch::Receiver<bool>) {
     tokio::pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,
-        () = asked(&mut stop) => {
+        () = annex::asked(&mut stop) => {
             served.as_mut().graceful_shutdown();
             served.await
         }

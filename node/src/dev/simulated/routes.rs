@@ -23,7 +23,7 @@ pub(super) async fn route(request: Request<Incoming>) -> Reply {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let dialect = dialect(path, &head.headers);
-    let (id, outcome) = match (operation(path), &head.method) {
+    let (id, outcome) = match (Operation::of_path(path), &head.method) {
         (Some(op), &Method::POST) => match collect(body).await {
             Ok(body) => {
                 let id = format!("sim{:016x}", hash(&body));
@@ -51,22 +51,10 @@ fn bad(code: ErrorCode, message: &str) -> Bad {
     Bad { code, message: message.to_owned(), param: None }
 }
 
-fn operation(path: &str) -> Option<Operation> {
-    match path {
-        "/v1/chat/completions" => Some(Operation::Chat),
-        "/v1/completions" => Some(Operation::Completions),
-        "/v1/responses" => Some(Operation::Responses),
-        "/v1/embeddings" => Some(Operation::Embeddings),
-        "/v1/messages" => Some(Operation::Messages),
-        "/v1/messages/count_tokens" => Some(Operation::CountTokens),
-        _ => None,
-    }
-}
-
 /// The wire of a path; where both have it (`/v1/models`), Anthropic's clients say their version.
 fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
     let by_headers = || if headers.contains_key("anthropic-version") { Dialect::Anthropic } else { Dialect::OpenAi };
-    operation(path).map_or_else(by_headers, Operation::dialect)
+    Operation::of_path(path).map_or_else(by_headers, Operation::dialect)
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, Bad> {

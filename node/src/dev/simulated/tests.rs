@@ -373,5 +373,5 @@ async fn shutdown_lets_a_stream_finish_and_then_returns() {
     let body = reply.into_body().collect().await.unwrap().to_bytes();
 
     assert!(body.ends_with(b"data: [DONE]\n\n"));
-    timeout(Duration::from_secs(10), sim.task).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), sim.task).await.unwrap().unwrap();
 }
