@@ -168,6 +168,8 @@ catalogue! {
     ProviderError = "provider_error", 502, Provider, OtherTarget;
     /// The provider broke off in mid-stream.
     StreamInterrupted = "stream_interrupted", 502, Provider, SameTarget;
+    /// The provider has more to do than it can, for everybody.
+    ProviderOverloaded = "provider_overloaded", 503, Provider, AfterDelay;
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ fn a_message_with_line_ends_stays_one_event() {
 
 #[test]
 fn a_relayed_overload_keeps_its_word() {
-    let mut view = ErrorView::new(ErrorCode::ProviderRateLimited, "busy", "req_1");
+    let mut view = ErrorView::new(ErrorCode::ProviderOverloaded, "busy", "req_1");
     view.status = 529;
 
     let read: Value = serde_json::from_slice(&body(Dialect::Anthropic, &view)).unwrap();

@@ -28,9 +28,11 @@ pub(super) const fn openai_type(code: ErrorCode, status: u16) -> &'static str {
         | ErrorCode::HeadersTooLarge
         | ErrorCode::ClientClosed
         | ErrorCode::ContextLengthExceeded => "invalid_request_error",
-        ErrorCode::Overloaded | ErrorCode::Draining | ErrorCode::NoTarget | ErrorCode::ProviderQuota => {
-            "service_unavailable_error"
-        }
+        ErrorCode::Overloaded
+        | ErrorCode::Draining
+        | ErrorCode::NoTarget
+        | ErrorCode::ProviderQuota
+        | ErrorCode::ProviderOverloaded => "service_unavailable_error",
         ErrorCode::Internal
         | ErrorCode::ProviderUnreachable
         | ErrorCode::ProviderInvalidReply
@@ -70,6 +72,7 @@ pub(super) const fn openai_code(code: ErrorCode) -> &'static str {
         | ErrorCode::ProviderInvalidReply
         | ErrorCode::ProviderCredential
         | ErrorCode::ProviderQuota
+        | ErrorCode::ProviderOverloaded
         | ErrorCode::ProviderTimeout
         | ErrorCode::ProviderError
         | ErrorCode::StreamInterrupted => code.as_str(),
@@ -84,13 +87,12 @@ pub(super) const fn anthropic_type(code: ErrorCode, status: u16) -> &'static str
         ErrorCode::ModelNotFound | ErrorCode::RouteNotFound => "not_found_error",
         ErrorCode::BodyTooLarge => "request_too_large",
         ErrorCode::RequestTimeout | ErrorCode::ProviderTimeout => "timeout_error",
-        ErrorCode::ProviderRateLimited => match status {
-            503 | 529 => "overloaded_error",
-            _ => "rate_limit_error",
-        },
-        ErrorCode::Overloaded | ErrorCode::Draining | ErrorCode::NoTarget | ErrorCode::ProviderQuota => {
-            "overloaded_error"
-        }
+        ErrorCode::ProviderRateLimited => "rate_limit_error",
+        ErrorCode::Overloaded
+        | ErrorCode::Draining
+        | ErrorCode::NoTarget
+        | ErrorCode::ProviderQuota
+        | ErrorCode::ProviderOverloaded => "overloaded_error",
         ErrorCode::ProviderRejected => match status {
             402 => "billing_error",
             403 => "permission_error",

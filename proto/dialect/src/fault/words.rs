@@ -11,6 +11,7 @@ const CLIENT: Verdict = (Fault::Client, ErrorCode::ProviderRejected);
 const CREDENTIAL: Verdict = (Fault::Credential, ErrorCode::ProviderCredential);
 const QUOTA: Verdict = (Fault::Quota, ErrorCode::ProviderQuota);
 const CAPACITY: Verdict = (Fault::Capacity, ErrorCode::ProviderRateLimited);
+const OVERLOADED: Verdict = (Fault::Capacity, ErrorCode::ProviderOverloaded);
 const CONTEXT: Verdict = (Fault::ContextLength, ErrorCode::ContextLengthExceeded);
 const PROVIDER: Verdict = (Fault::Provider, ErrorCode::ProviderError);
 const TIMEOUT: Verdict = (Fault::Provider, ErrorCode::ProviderTimeout);
@@ -40,8 +41,11 @@ const CONTEXT_PHRASES: [&str; 6] = [
     "context length exceeded",
 ];
 
-/// Types and codes that mean "slow down".
-const CAPACITY_WORDS: [&str; 4] = ["overloaded_error", "rate_limit_error", "rate_limit_exceeded", "too_many_requests"];
+/// Types and codes that mean "slow down", said to us.
+const CAPACITY_WORDS: [&str; 3] = ["rate_limit_error", "rate_limit_exceeded", "too_many_requests"];
+
+/// Types and codes that mean "too much to do", said to everybody.
+const OVERLOADED_WORDS: [&str; 2] = ["overloaded_error", "overloaded"];
 
 /// What the body says, if it says something that outranks the status.
 pub(super) fn by_content(dialect: Dialect, status: Option<u16>, upstream: &Upstream) -> Option<Verdict> {
@@ -64,6 +68,9 @@ pub(super) fn by_content(dialect: Dialect, status: Option<u16>, upstream: &Upstr
     if dialect == Dialect::Anthropic && matches!(status, None | Some(413)) && any(&["request_too_large"]) {
         return Some(CONTEXT);
     }
+    if any(&OVERLOADED_WORDS) {
+        return Some(OVERLOADED);
+    }
     any(&CAPACITY_WORDS).then_some(CAPACITY)
 }
 
@@ -85,7 +92,8 @@ pub(super) fn by_status(status: u16, well_formed: bool) -> Verdict {
     match status {
         401 | 403 => CREDENTIAL,
         402 => QUOTA,
-        429 | 529 => CAPACITY,
+        429 => CAPACITY,
+        529 => OVERLOADED,
         408 | 504 => TIMEOUT,
         // An answer from something that is not the API: a wrong path, a captive proxy.
         404 | 405 if !well_formed => PROVIDER,
