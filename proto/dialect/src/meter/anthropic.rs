@@ -12,6 +12,8 @@ struct Event<'a> {
     #[serde(borrow, default)]
     message: Object<Message<'a>>,
     #[serde(borrow, default)]
+    content_block: Object<Block<'a>>,
+    #[serde(borrow, default)]
     delta: Object<Delta<'a>>,
     #[serde(default)]
     usage: Object<AnthropicUsage>,
@@ -23,6 +25,28 @@ struct Message<'a> {
     model: Text<'a>,
     #[serde(default)]
     usage: Object<AnthropicUsage>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Block<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Text<'a>,
+    #[serde(borrow, default)]
+    text: Text<'a>,
+    #[serde(borrow, default)]
+    thinking: Text<'a>,
+}
+
+impl Block<'_> {
+    /// Whether more than the opening of a block came: text and thoughts begin empty, long before their first word.
+    fn is_content(&self) -> bool {
+        let begun = |text: &Text<'_>| text.get().is_some_and(|text| !text.is_empty());
+        match self.kind.get() {
+            Some("text") => begun(&self.text),
+            Some("thinking") => begun(&self.thinking),
+            Some(_) | None => true,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,8 +66,11 @@ impl StreamMeter {
 
     fn messages_event(&mut self, event: &Event<'_>, text: &str) -> Seen {
         match event.kind.get().unwrap_or_default() {
-            // A block's start alone is none: a stream may still break before it has said anything.
             "content_block_delta" => Seen { content: true, ..Seen::FORWARD },
+            "content_block_start" => {
+                let content = event.content_block.0.as_ref().is_none_or(Block::is_content);
+                Seen { content, ..Seen::FORWARD }
+            }
             "message_start" => {
                 if let Some(message) = &event.message.0 {
                     self.note_model(message.model.get());

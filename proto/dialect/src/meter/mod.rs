@@ -49,8 +49,9 @@ pub struct Seen {
     /// It is part of the reply proper: with the first of these the provider has answered.
     ///
     /// Chat: text, tool calls, reasoning, refusal or audio in a delta, or a finish reason. Completions: text or a
-    /// finish reason. Responses: an output item added, any delta, or an end other than `response.failed`. Messages: a content block, or the
-    /// `message_delta` that ends a reply without any. Roles, pings and `response.created` are not.
+    /// finish reason. Responses: an output item added, any delta, or an end other than `response.failed`. Messages: a
+    /// delta, a block that is more than the opening of a text or a thought, or the `message_delta` that ends a reply
+    /// without any. Roles, pings and `response.created` are not.
     pub content: bool,
     /// It is the wire's last event: `[DONE]`, `message_stop`, `response.completed` or its like. Whether the stream
     /// was whole is for [`StreamMeter::finished`] to say.
