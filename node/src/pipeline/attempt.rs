@@ -282,13 +282,13 @@ fn refused(status: u16, headers: &HeaderMap, words: Bytes, provider: Dialect, op
 fn refused_in_a_success(provider: Dialect, headers: &HeaderMap, words: Bytes, operation: Operation) -> Refusal {
     let error = classify_event(provider, &words);
     let words = (provider == operation.dialect()).then_some(words);
-    failure::of_answer(error.code.status(), error, words, headers, provider)
+    failure::of_answer(failure::status_of(&error), error, words, headers, provider)
 }
 
 fn not_a_stream(provider: Dialect, words: &[u8]) -> Refusal {
     let error = classify_event(provider, words);
     match error.message {
-        Some(_) => failure::of_answer(error.code.status(), error, None, &HeaderMap::new(), provider),
+        Some(_) => failure::of_answer(failure::status_of(&error), error, None, &HeaderMap::new(), provider),
         None => failure::invalid("a stream was asked for and something else came"),
     }
 }

@@ -81,7 +81,7 @@ pub(super) fn of_answer(
         Fault::Client | Fault::ContextLength if (400..500).contains(&status) => Some(status),
         Fault::Provider if (500..600).contains(&status) => Some(status),
         // Overload is the provider's trouble, not the caller's rate: SDKs have another class for it than for a 429.
-        Fault::Capacity if matches!(status, 503 | 529) => Some(status),
+        Fault::Capacity if matches!(status, 503 | OVERLOADED) => Some(status),
         Fault::Client | Fault::ContextLength | Fault::Provider => None,
         Fault::Credential | Fault::Quota | Fault::Capacity | Fault::Ours => None,
     };
@@ -100,6 +100,17 @@ pub(super) fn of_answer(
     refusal
 }
 
+/// The status an error stands for that came without one.
+pub(super) fn status_of(error: &Classified) -> u16 {
+    match error.provider_type.as_deref() {
+        Some("overloaded_error") => OVERLOADED,
+        Some(_) | None => error.code.status(),
+    }
+}
+
+/// What Anthropic answers when it is overloaded; its SDKs have a class for it.
+const OVERLOADED: u16 = 529;
+
 /// A stream that broke.
 pub(super) fn of_break(broken: Break) -> Refusal {
     match broken {
@@ -111,7 +122,7 @@ pub(super) fn of_break(broken: Break) -> Refusal {
         Break::Short => Refusal::new(ErrorCode::StreamInterrupted, "the model provider's stream ended before its end")
             .with_fault(Fault::Provider),
         Break::Invalid(what) => invalid(&what),
-        Break::Told { error, .. } => of_answer(error.code.status(), *error, None, &HeaderMap::new(), Dialect::OpenAi),
+        Break::Told { error, .. } => of_answer(status_of(&error), *error, None, &HeaderMap::new(), Dialect::OpenAi),
     }
 }
 
