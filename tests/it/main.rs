@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail by panicking, as tests do")]
 
 mod bad_input;
+mod faults;
 mod keys;
 mod raw;
 mod serves;
+mod serves;
+mod streams;
 mod told;
