@@ -6,6 +6,5 @@ mod faults;
 mod keys;
 mod raw;
 mod serves;
-mod serves;
 mod streams;
 mod told;
