@@ -3,8 +3,13 @@
 
 mod bad_input;
 mod faults;
+mod fidelity;
+mod gone;
 mod keys;
+mod panics;
 mod raw;
+mod reuse;
+mod routing;
 mod serves;
 mod streams;
 mod told;

@@ -154,53 +154,51 @@ async fn usage_is_shown_to_a_client_only_if_it_asked() {
 #[tokio::test]
 async fn silence_is_kept_alive_in_the_words_of_each_wire() {
     let world = World::new().start().await;
-    // Silent from the first word on; and silent before it, when the head goes out by itself.
-    let streams = [
-        (Dialect::OpenAi, "o-x+words=2+hang-at=1"),
-        (Dialect::OpenAi, "a-x+words=2+hang-at=1"),
-        (Dialect::Anthropic, "a-x+words=2+hang-at=1"),
-        (Dialect::Anthropic, "o-x+words=2+hang-at=1"),
-        (Dialect::OpenAi, "o-y+hang-at=0"),
-        (Dialect::Anthropic, "a-y+hang-at=0"),
-    ];
-    let began = clock::now();
-    let watched = streams.map(|(dialect, model)| {
+    let calls = Dialect::ALL.into_iter().flat_map(|dialect| ["o", "a"].map(|wire| (dialect, wire)));
+    let watched = calls.map(|(dialect, wire)| {
         let client = world.client();
         tokio::spawn(async move {
-            let mut stream = client.stream(dialect.path(), dialect.ask_stream(model)).await;
-            assert_eq!(stream.status, 200, "{model}");
-            match dialect {
-                // A comment is no event: look at the bytes.
-                Dialect::OpenAi => loop {
-                    if let Some(at) = stream
-                        .raw
-                        .windows(2)
-                        .position(|two| two == b"\n:")
-                        .or_else(|| stream.raw.starts_with(b":").then_some(0))
-                    {
-                        return String::from_utf8(stream.raw.split_off(at)).unwrap().trim_start().to_owned();
-                    }
-                    assert!(stream.piece().await.is_some(), "{model} ended");
-                },
-                Dialect::Anthropic => loop {
-                    let event = stream.next().await.unwrap();
-                    // The mock's own ping comes with its first event.
-                    if event.name.as_deref() == Some("ping") && event.at - began > Duration::from_secs(5) {
-                        return event.data;
-                    }
-                },
+            let ask = dialect.ask_stream(&format!("{wire}-x+hang-at=1"));
+            let mut stream = client.stream(dialect.path(), ask).await;
+            loop {
+                let (before, piece) = (clock::now(), stream.piece().await.unwrap());
+                let silence = clock::now() - before;
+                if silence > Duration::from_secs(5) {
+                    return (dialect, wire, silence, piece);
+                }
             }
         })
     });
-    for ((dialect, model), watched) in streams.into_iter().zip(watched) {
-        let said = watched.await.unwrap();
-        match dialect {
-            Dialect::OpenAi => assert!(said.starts_with(": ") && said.ends_with("\n\n"), "{model}: {said:?}"),
-            Dialect::Anthropic => assert_eq!(said, r#"{"type": "ping"}"#, "{model}"),
-        }
+    for watched in watched.collect::<Vec<_>>() {
+        let (dialect, wire, silence, said) = watched.await.unwrap();
+
+        let expected = match dialect {
+            Dialect::OpenAi => ": ka\n\n",
+            Dialect::Anthropic => "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        };
+        assert_eq!(said, expected, "{wire} to {dialect:?}");
+        assert!((9..14).contains(&silence.as_secs()), "{wire} to {dialect:?}: after {silence:?}");
     }
-    let after = clock::now() - began;
-    assert!(after > Duration::from_secs(9) && after < Duration::from_secs(15), "{after:?}");
+}
+
+#[tokio::test]
+async fn a_client_hears_of_its_stream_after_ten_seconds_even_if_nothing_was_said() {
+    let world = World::new().start().await;
+    let began = clock::now();
+    let calls = Dialect::ALL.into_iter().flat_map(|dialect| ["o", "a"].map(|wire| (dialect, wire)));
+    let heads = calls.map(|(dialect, wire)| {
+        let client = world.client();
+        tokio::spawn(async move {
+            let stream = client.stream(dialect.path(), dialect.ask_stream(&format!("{wire}-x+hang-at=0"))).await;
+            (stream.status, stream.began)
+        })
+    });
+    for head in heads.collect::<Vec<_>>() {
+        let (status, at) = head.await.unwrap();
+
+        assert_eq!(status, 200);
+        assert!((9..14).contains(&(at - began).as_secs()), "{:?}", at - began);
+    }
 }
 
 #[tokio::test]
