@@ -33,13 +33,13 @@ const fn same(knobs: &'static str, status: u16, code: &'static str) -> Case {
 const CASES: &[Case] = &[
     same("status=500", 500, "provider_error"),
     // Anthropic's 503 says "overloaded": it is healthy and asks to slow down.
-    case("status=503", [(503, "provider_error"), (503, "provider_rate_limited")]),
-    case("status=529", [(529, "provider_rate_limited"), (529, "provider_rate_limited")]),
+    case("status=503", [(503, "provider_error"), (503, "provider_overloaded")]),
+    case("status=529", [(529, "provider_overloaded"), (529, "provider_overloaded")]),
     Case { retry_after: Some("7"), ..same("status=429+retry-after=7", 429, "provider_rate_limited") },
     Case { retry_after: Some("2"), ..same("status=429+retry-after-ms=1500", 429, "provider_rate_limited") },
     Case {
         retry_after: Some("9"),
-        ..case("status=503+retry-after=9", [(503, "provider_error"), (503, "provider_rate_limited")])
+        ..case("status=503+retry-after=9", [(503, "provider_error"), (503, "provider_overloaded")])
     },
     same("status=401", 502, "provider_credential"),
     same("status=403", 502, "provider_credential"),
@@ -59,7 +59,7 @@ const CASES: &[Case] = &[
     Case { strikes: Strikes::Streams, ..same("clean-cut=0", 502, "stream_interrupted") },
     Case { strikes: Strikes::Streams, ..same("hang-at=0", 504, "provider_timeout") },
     // Anthropic's in-band error is an overload.
-    Case { strikes: Strikes::Streams, ..case("error-at=0", [(502, "provider_error"), (529, "provider_rate_limited")]) },
+    Case { strikes: Strikes::Streams, ..case("error-at=0", [(502, "provider_error"), (529, "provider_overloaded")]) },
 ];
 
 /// Models whose providers lose patience soon.
@@ -178,7 +178,7 @@ async fn a_break_in_mid_stream_ends_in_an_error_of_the_wire_and_a_cut() {
         ("cut=3", ["stream_interrupted"; 2]),
         ("clean-cut=3", ["stream_interrupted"; 2]),
         ("hang-at=3", ["provider_timeout"; 2]),
-        ("error-at=3", ["provider_error", "provider_rate_limited"]),
+        ("error-at=3", ["provider_error", "provider_overloaded"]),
     ];
     let mut asked = 0;
 
