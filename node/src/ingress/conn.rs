@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::body::Held;
 use super::guard::{Busy, Guarded, Patience};
+use super::readers::Readers;
 use super::serve::serve;
 use super::worker::WorkerOptions;
 use crate::clock;
@@ -121,12 +122,12 @@ where
     let busy = Arc::new(Busy::default());
     let head = (version == Version::H1).then_some(limits.header_timeout);
     let socket = Guarded::new(socket, busy.clone(), Patience { head, stall: limits.body_timeout });
-    let service = service_fn(move |request| {
+    let answer = move |request| {
         let guard = busy.enter();
         let work = serve(thread.clone(), peer.ip(), request);
         // The request is in service until its reply's body is gone.
         async move { work.await.map(|response| response.map(|body| Held { body, _guard: guard })) }
-    });
+    };
     let age = options.connection_max_age;
     // Connections that began together must not end together.
     let age = age.saturating_sub(age.mul_f64(f64::from(u8::try_from(clock::dice() % 100).unwrap_or(0)) / 1000.0));
@@ -139,7 +140,7 @@ where
                 () = reached(&mut flow, Flow::Draining) => {}
             }
             connection.as_mut().graceful_shutdown();
-            // A stream whose reader has stalled would hold it for ever.
+            // A reply that never ends would hold it for ever.
             timeout(FAREWELL, connection).await.map_or(Ok(()), |ended| Ok(ended?))
         }};
     }
@@ -151,19 +152,33 @@ where
                 .writev(false)
                 .header_read_timeout(IDLE)
                 .max_buf_size(limits.header_bytes.saturating_mul(2).max(HEAD_BUFFER_MIN))
-                .serve_connection(TokioIo::new(socket), service)
+                .serve_connection(TokioIo::new(socket), service_fn(answer))
         ),
-        Version::H2 => drive!(
-            http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(options.h2_streams)
-                .initial_stream_window_size(H2_STREAM_WINDOW)
-                .initial_connection_window_size(H2_CONNECTION_WINDOW)
-                .max_send_buf_size(H2_SEND_BUFFER)
-                .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-                .keep_alive_interval(H2_PING_EVERY)
-                .keep_alive_timeout(H2_PING_ANSWER)
-                .serve_connection(TokioIo::new(socket), service)
-        ),
+        Version::H2 => {
+            let readers = Arc::new(Readers::default());
+            let watching = readers.clone();
+            let service = service_fn(move |request| {
+                let (work, readers) = (answer(request), readers.clone());
+                async move { work.await.map(|response| response.map(|body| readers.watch(body))) }
+            });
+            let life = async {
+                drive!(
+                    http2::Builder::new(TokioExecutor::new())
+                        .timer(TokioTimer::new())
+                        .max_concurrent_streams(options.h2_streams)
+                        .initial_stream_window_size(H2_STREAM_WINDOW)
+                        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+                        .max_send_buf_size(H2_SEND_BUFFER)
+                        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+                        .keep_alive_interval(H2_PING_EVERY)
+                        .keep_alive_timeout(H2_PING_ANSWER)
+                        .serve_connection(TokioIo::new(socket), service)
+                )
+            };
+            tokio::select! {
+                ended = life => ended,
+                never = watching.run(limits.body_timeout) => match never {},
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! A client's socket that does not wait for ever.
 //!
-//! hyper bounds how long a connection may idle between requests. Three waits are bounded here: the pieces of a
-//! request's head (a slow loris sends a byte a minute), a reader who stops reading a reply, and nothing else: the
-//! pieces of a body are the pipeline's to time.
+//! hyper bounds how long a connection may idle between requests. Bounded here: how long a request's head may take (a
+//! slow loris sends a byte a minute), and how long a reader may leave what is written. The pieces of a body are the
+//! pipeline's to time, and the readers of single h2 streams are watched in [`super::readers`].
 
 use std::future::Future;
 use std::io;
@@ -54,6 +54,12 @@ pub(super) struct Patience {
     pub(super) stall: Duration,
 }
 
+/// A head that cannot be read was refused in the middle. Closing on bytes nobody has read resets the connection, and a
+/// client that writes all before it reads would lose the answer: so the rest is read and thrown away, this long and
+/// this much.
+const LINGER_FOR: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 4 << 20;
+
 /// The socket of one client.
 pub(super) struct Guarded<S> {
     inner: S,
@@ -63,6 +69,14 @@ pub(super) struct Guarded<S> {
     head: Option<Head>,
     /// Runs while the client does not take what is written.
     stall: Option<Pin<Box<Sleep>>>,
+    /// Set once the connection ends in the middle of a head.
+    linger: Option<Linger>,
+}
+
+/// The last look at a client whose request cannot be read.
+struct Linger {
+    timer: Pin<Box<Sleep>>,
+    left: usize,
 }
 
 /// A request's head of which the first bytes have come.
@@ -76,7 +90,7 @@ struct Head {
 
 impl<S> Guarded<S> {
     pub(super) fn new(inner: S, busy: Arc<Busy>, patience: Patience) -> Self {
-        Self { inner, busy, patience, head: None, stall: None }
+        Self { inner, busy, patience, head: None, stall: None, linger: None }
     }
 
     /// `Ready` when the client has stalled for too long.
@@ -127,7 +141,31 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Reads and forgets what is still coming of a head that was refused.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.head.is_none() {
+            return Poll::Ready(());
+        }
+        let linger = self
+            .linger
+            .get_or_insert_with(|| Linger { timer: Box::pin(tokio::time::sleep(LINGER_FOR)), left: LINGER_BYTES });
+        let mut scratch = [0; 8 << 10];
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut buf) {
+                Poll::Pending => return linger.timer.as_mut().poll(cx),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => match linger.left.checked_sub(buf.filled().len()) {
+                    Some(left) if !buf.filled().is_empty() => linger.left = left,
+                    Some(_) | None => return Poll::Ready(()),
+                },
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.inner).poll_write(cx, buf);
@@ -151,7 +189,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        std::task::ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+        this.poll_linger(cx).map(Ok)
     }
 
     fn is_write_vectored(&self) -> bool {

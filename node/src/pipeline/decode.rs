@@ -13,12 +13,16 @@ use troupe_proto::unit;
 
 use super::offload;
 use super::refusal::Refusal;
+use crate::clock;
 use crate::house::Limits;
 
 /// What is still read, and thrown away, of a body that is too large: clients that send all before they read would see a
 /// reset in place of the answer.
 const DRAIN_BYTES: usize = 256 << 20;
 const DRAIN_FOR: Duration = Duration::from_secs(10);
+/// What a body must come at on average once it has taken as long as a pause may: else a byte now and then would hold a
+/// place for hours.
+const BYTES_PER_SECOND_MIN: usize = 8 << 10;
 /// Reading larger bodies takes longer than a data thread may be held up.
 const PEEK_INLINE_BYTES: usize = 256 << 10;
 
@@ -63,7 +67,15 @@ async fn read(mut body: Incoming, headers: &HeaderMap, limits: &Limits) -> Resul
         }
         return Err(too_large(limits));
     }
-    let Some(first) = piece(&mut body, limits).await? else { return Ok(Bytes::new()) };
+    let began = clock::now();
+    let deadline = |received: usize| {
+        let seconds = u64::try_from(received / BYTES_PER_SECOND_MIN).unwrap_or(u64::MAX);
+        let now = clock::now();
+        let whole = Duration::from_secs(seconds).saturating_add(limits.body_timeout);
+        let left = whole.saturating_sub(now.saturating_duration_since(began));
+        tokio::time::Instant::from_std(now) + left.min(limits.body_timeout)
+    };
+    let Some(first) = piece(&mut body, deadline(0)).await? else { return Ok(Bytes::new()) };
     let mut whole = if body.is_end_stream() || announced == Some(first.len()) {
         return Ok(first);
     } else {
@@ -71,7 +83,7 @@ async fn read(mut body: Incoming, headers: &HeaderMap, limits: &Limits) -> Resul
         whole.extend_from_slice(&first);
         whole
     };
-    while let Some(next) = piece(&mut body, limits).await? {
+    while let Some(next) = piece(&mut body, deadline(whole.len())).await? {
         if whole.len() + next.len() > limits.body_bytes {
             drop(whole);
             drain(body, DRAIN_BYTES).await;
@@ -82,12 +94,11 @@ async fn read(mut body: Incoming, headers: &HeaderMap, limits: &Limits) -> Resul
     Ok(whole.freeze())
 }
 
-/// The next piece of a body; an error when the client pauses for too long or goes away.
-async fn piece(body: &mut Incoming, limits: &Limits) -> Result<Option<Bytes>, Refusal> {
+/// The next piece of a body; an error when it does not come in time or the client goes away.
+async fn piece(body: &mut Incoming, deadline: tokio::time::Instant) -> Result<Option<Bytes>, Refusal> {
     loop {
-        let frame = tokio::time::timeout(limits.body_timeout, body.frame()).await.map_err(|_| {
-            let seconds = limits.body_timeout.as_secs();
-            Refusal::new(ErrorCode::RequestTimeout, format!("nothing of the request's body came for {seconds} s"))
+        let frame = tokio::time::timeout_at(deadline, body.frame()).await.map_err(|_| {
+            Refusal::new(ErrorCode::RequestTimeout, "the request's body stopped coming, or came too slowly")
         })?;
         match frame {
             None => return Ok(None),

@@ -73,7 +73,7 @@ settings! {
         "header_timeout" "TROUPE_LIMITS_HEADER_TIMEOUT" "limits-header-timeout": "duration" = "10s",
             "How long a client may take to send a request's head.";
         "body_timeout" "TROUPE_LIMITS_BODY_TIMEOUT" "limits-body-timeout": "duration" = "30s",
-            "How long a client may pause between two pieces of a body.";
+            "How long a client may pause while it sends a body or reads a reply. A body that takes longer must come at 8 KiB/s.";
         "connection_max_age" "TROUPE_LIMITS_CONNECTION_MAX_AGE" "limits-connection-max-age": "duration" = "10m",
             "When a connection is asked to go, so that balancers spread clients again. Its requests are finished.";
         "drain_delay" "TROUPE_LIMITS_DRAIN_DELAY" "limits-drain-delay": "duration" = "5s",
