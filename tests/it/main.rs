@@ -6,6 +6,7 @@ mod faults;
 mod fidelity;
 mod gone;
 mod keys;
+mod limits;
 mod panics;
 mod raw;
 mod reuse;
