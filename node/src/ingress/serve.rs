@@ -83,7 +83,8 @@ async fn visited(
         _ => None,
     };
     let visit = Visit::new(thread, record, began);
-    let work = answer(request, route, trace, request_id, visit).instrument(spans::request(request_id));
+    // Boxed once, or each wrapper around it would copy all of it.
+    let work = Box::pin(answer(request, route, trace, request_id, visit)).instrument(spans::request(request_id));
     let work = AssertUnwindSafe(work).catch_unwind();
     let id = request_id.to_string();
     let mut response = match work.await {

@@ -157,6 +157,18 @@ impl Client {
                 },
             }
         }
+        // Boxed, because it is rare and large: every request would carry the room for its handshakes around.
+        Box::pin(self.send_on_new(provider, endpoint, request, connect_limit)).await
+    }
+
+    /// Opens a connection and sends on it.
+    async fn send_on_new(
+        self: &Arc<Self>,
+        provider: &ProviderId,
+        endpoint: &Arc<Endpoint>,
+        request: Request<Body>,
+        connect_limit: Duration,
+    ) -> Result<Response<UpstreamBody>, SendError> {
         let connected = connect(endpoint, connect_limit).await;
         let open = self.metrics.upstream_connect(provider, outcome(&connected));
         let (stream, version) = connected?;
