@@ -233,3 +233,19 @@ impl Lines for World {
         lines.into_iter().find(|line| line["model_asked"] == model).unwrap()
     }
 }
+
+#[tokio::test]
+async fn a_reply_too_large_to_be_checked_is_cut_where_it_broke_and_never_translated() {
+    let world = World::new().start().await;
+
+    let whole = world.client().post("/v1/chat/completions", Dialect::OpenAi.ask("o-x+size=12MiB")).await;
+    let broken = world.client().post("/v1/chat/completions", Dialect::OpenAi.ask("o-x+size=20MiB+truncated")).await;
+    let translated = world.client().post("/v1/messages", Dialect::Anthropic.ask("o-x+size=12MiB")).await;
+
+    assert!(whole.status == 200 && whole.json().is_object() && !whole.is_cut);
+    assert!(broken.status == 200 && broken.is_cut && broken.body.len() > 8 << 20, "{}", broken.body.len());
+    assert_eq!((translated.status, translated.header("x-troupe-error")), (502, Some("provider_invalid_reply")));
+    until("three access lines", || world.access_lines().len() == 3).await;
+    let outcomes: Vec<_> = world.access_lines().iter().map(|line| line["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["finished", "interrupted", "failed"]);
+}

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use troupe_loadtest::mock::{Mock, MockOptions};
 use troupe_tests::ask::Dialect;
 use troupe_tests::{World, until};
 
@@ -39,31 +38,24 @@ async fn each_data_thread_needs_one_connection() {
 
 #[tokio::test]
 async fn a_connection_that_the_provider_closed_while_idle_costs_no_caller_an_error() {
-    let mut world = World::new().flag("data-threads", "1").start().await;
-    let client = world.client();
+    for tls in [None, Some("h2")] {
+        let builder = World::new().flag("data-threads", "1");
+        let builder = match tls {
+            Some(alpn) => builder.mock_tls(&[alpn]),
+            None => builder,
+        };
+        let mut world = builder.start().await;
+        let client = world.client();
 
-    for round in 0..5 {
-        for dialect in Dialect::ALL {
-            for wire in ["o", "a"] {
-                let reply = client.post(dialect.path(), dialect.ask(&format!("{wire}-x"))).await;
-                assert_eq!(reply.status, 200, "round {round}: {}", reply.text());
+        for round in 0..5 {
+            for dialect in Dialect::ALL {
+                for wire in ["o", "a"] {
+                    let reply = client.post(dialect.path(), dialect.ask(&format!("{wire}-x"))).await;
+                    assert_eq!(reply.status, 200, "{tls:?}, round {round}: {}", reply.text());
+                }
             }
+            world.restart_mock();
         }
-        let address = world.mock.addr;
-        // The old one closes its idle connections; the new one listens where the old one did.
-        world.mock.restart(address);
-    }
-}
-
-trait Restart {
-    fn restart(&mut self, listen: std::net::SocketAddr);
-}
-
-impl Restart for troupe_loadtest::mock::MockHandle {
-    fn restart(&mut self, listen: std::net::SocketAddr) {
-        let elsewhere = Mock::start(MockOptions::default()).unwrap();
-        std::mem::replace(self, elsewhere).stop();
-        *self = Mock::start(MockOptions { listen, tls: None }).unwrap();
     }
 }
 

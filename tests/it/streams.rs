@@ -104,7 +104,7 @@ async fn the_first_event_arrives_while_the_provider_is_still_sending() {
                 gaps += usize::from(event.at - last > Duration::from_millis(5));
                 last = event.at;
             }
-            assert!(gaps > 25, "only {gaps} of 39 events came by themselves");
+            assert!(gaps > 15, "only {gaps} of 39 events came by themselves");
         }
     }
 }

@@ -69,6 +69,7 @@ pub struct World {
     pub node: Node,
     dir: TempDir,
     tls: Option<Arc<rustls::ClientConfig>>,
+    mock_tls: Option<MockTls>,
 }
 
 /// How a world differs from the ordinary one.
@@ -113,6 +114,17 @@ impl World {
     /// The spec file; writing it reloads.
     pub fn spec_path(&self) -> std::path::PathBuf {
         self.dir.path().join("spec.toml")
+    }
+
+    /// Ends the mock, and every connection to it, and starts one anew at the same address.
+    ///
+    /// # Panics
+    /// When the address is taken.
+    pub fn restart_mock(&mut self) {
+        let listen = self.mock.addr;
+        let elsewhere = Mock::start(MockOptions::default()).unwrap();
+        std::mem::replace(&mut self.mock, elsewhere).stop();
+        self.mock = Mock::start(MockOptions { listen, tls: self.mock_tls.clone() }).unwrap();
     }
 
     /// The page of metrics.
@@ -201,7 +213,7 @@ impl Builder {
         let ca = if self.mock_alpn.is_some() { format!("ca = \"file:{cert}\"") } else { String::new() };
         let mock_tls =
             self.mock_alpn.map(|alpn| MockTls { cert_pem: cert_pem.clone(), key_pem: key_pem.clone(), alpn });
-        let mock = Mock::start(MockOptions { tls: mock_tls, ..MockOptions::default() }).unwrap();
+        let mock = Mock::start(MockOptions { tls: mock_tls.clone(), ..MockOptions::default() }).unwrap();
         let spec = file("spec.toml", &self.spec.replace("{mock}", &mock.base_url).replace("{ca}", &ca));
 
         let given = self.flags.iter().fold(Flags::default(), |flags, (name, value)| {
@@ -229,7 +241,7 @@ impl Builder {
         let setup = Setup { sources, show: Arc::new(|_, _| {}), seams: self.seams };
         let node = Node::start(&boot, setup).await.unwrap_or_else(|error| panic!("the node did not start: {error}"));
         let tls = self.is_tls.then(|| Arc::new(trusting(&cert_pem)));
-        World { mock, node, dir, tls }
+        World { mock, node, dir, tls, mock_tls }
     }
 }
 
