@@ -185,11 +185,16 @@ async fn silence_is_kept_alive_in_the_words_of_each_wire() {
 async fn a_client_hears_of_its_stream_after_ten_seconds_even_if_nothing_was_said() {
     let world = World::new().start().await;
     let began = clock::now();
-    let calls = Dialect::ALL.into_iter().flat_map(|dialect| ["o", "a"].map(|wire| (dialect, wire)));
-    let heads = calls.map(|(dialect, wire)| {
+    // With a head from the provider and without one.
+    let models = ["o-x+hang-at=0", "a-x+hang-at=0", "o-x+hang", "a-x+hang"];
+    let calls = Dialect::ALL.into_iter().flat_map(|dialect| models.map(|model| (dialect, model)));
+    let heads = calls.map(|(dialect, model)| {
         let client = world.client();
         tokio::spawn(async move {
-            let stream = client.stream(dialect.path(), dialect.ask_stream(&format!("{wire}-x+hang-at=0"))).await;
+            let mut stream = client.stream(dialect.path(), dialect.ask_stream(model)).await;
+            let said = stream.piece().await.unwrap();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            assert!(said.contains(if dialect == Dialect::OpenAi { ": ka" } else { "ping" }), "{model}: {said}");
             (stream.status, stream.began)
         })
     });
@@ -198,6 +203,46 @@ async fn a_client_hears_of_its_stream_after_ten_seconds_even_if_nothing_was_said
 
         assert_eq!(status, 200);
         assert!((9..14).contains(&(at - began).as_secs()), "{:?}", at - began);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_began_late_is_told_to_its_end_whatever_that_is() {
+    let hasty = |wire| {
+        format!(
+            "[models.\"{wire}-late*\"]\ntargets = [{{ provider = \"{wire}\" }}]\ntimeouts = {{ first_byte = \"11s\" }}\n"
+        )
+    };
+    let world = World::new().spec(&format!("{}{}", hasty("o"), hasty("a"))).start().await;
+    let calls = Dialect::ALL.into_iter().flat_map(|dialect| ["o", "a"].map(|wire| (dialect, wire)));
+    let watched = calls.flat_map(|(dialect, wire)| {
+        ["x+words=3+delay=10500ms", "late+hang"].map(|knobs| {
+            let client = world.client();
+            tokio::spawn(async move {
+                let ask = dialect.ask_stream(&format!("{wire}-{knobs}"));
+                let mut stream = client.stream(dialect.path(), ask).await;
+                let events = stream.rest().await;
+                (dialect, knobs, stream.status, stream.is_cut, events)
+            })
+        })
+    });
+    for watched in watched.collect::<Vec<_>>() {
+        let (dialect, knobs, status, is_cut, events) = watched.await.unwrap();
+
+        assert_eq!(status, 200, "{knobs}");
+        let is_broken = knobs.ends_with("hang");
+        assert_eq!(
+            (is_cut, ends_well(dialect, &events)),
+            (is_broken, !is_broken),
+            "{knobs} to {dialect:?}: {events:?}"
+        );
+        let said = pieces(dialect, &events);
+        assert_eq!(said, if is_broken { vec![] } else { vec!["w0 ", "w1 ", "w2 "] }, "{knobs} to {dialect:?}");
+        let tells = events.iter().any(|event| event.data.contains("did not answer in time"));
+        assert_eq!(tells, is_broken, "{knobs} to {dialect:?}: {events:?}");
+    }
+    for line in world.access_lines().iter().filter(|line| line["model_asked"].to_string().contains("hang")) {
+        assert_eq!((&line["outcome"], &line["status"]), (&"failed".into(), &200.into()), "{line}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderMap, header};
-use tokio::time::{sleep_until, timeout_at};
+use tokio::time::timeout_at;
 use tracing::Instrument;
 use troupe_dialect::fault::{RetryHints, classify, classify_event};
 use troupe_dialect::meter::reply_usage;
@@ -33,8 +33,6 @@ const WHOLE_BYTES: usize = 8 << 20;
 const ERROR_BYTES: usize = 64 << 10;
 /// Checking larger replies takes longer than a data thread may be held up.
 const CHECK_INLINE_BYTES: usize = 256 << 10;
-/// A client that has heard nothing for this long gets its head, and keep-alives, without waiting for content.
-const COMMIT_AFTER: Duration = Duration::from_secs(10);
 
 /// A target that has answered.
 pub(super) enum Opened {
@@ -42,7 +40,7 @@ pub(super) enum Opened {
     Whole { head: Parts, body: Bytes, facts: Facts },
     /// A whole reply too large to be kept: what was read, and the rest.
     Large { head: Parts, read: Bytes, rest: UpstreamBody },
-    /// A stream that has begun, or that kept the client waiting for long enough.
+    /// A stream that has begun.
     Stream { head: Parts, source: Box<Source>, begun: Batch, lost: Vec<Loss> },
 }
 
@@ -84,6 +82,7 @@ pub(super) async fn attempt(
 ) -> Result<Opened, Refusal> {
     let model = member.model.as_deref().unwrap_or(&call.peeked.model);
     let (prepared, lost) = prepare(call, member, model, envelope).await?;
+    visit.lost(&lost);
     let target = TargetId {
         provider: member.provider.id.clone(),
         credential: member.credential.as_ref().map(|credential| credential.id.clone()),
@@ -159,24 +158,14 @@ async fn open(
     }
 }
 
-/// Waits for the first content, or long enough; hands out what came until then.
+/// Waits for the first content; hands out what came until then.
 async fn begin(source: &mut Source, deadlines: Deadlines, visit: &mut Visit) -> Result<Batch, Refusal> {
     let mut begun: Option<BytesMut> = None;
-    let commit = sleep_until(deadlines.step(COMMIT_AFTER));
-    let mut commit = std::pin::pin!(commit);
     loop {
-        let idle = deadlines.step(deadlines.limits.idle);
-        let batch = tokio::select! {
-            biased;
-            batch = source.batch() => batch.map_err(failure::of_break)?,
-            () = sleep_until(idle) => return Err(failure::timeout("sent nothing more")),
-            () = &mut commit => {
-                if clock::now() >= deadlines.total {
-                    return Err(failure::timeout("did not finish"));
-                }
-                return Ok(Batch { bytes: begun.unwrap_or_default().freeze(), has_content: false, is_end: false });
-            }
-        };
+        let batch = timeout_at(deadlines.step(deadlines.limits.idle), source.batch())
+            .await
+            .map_err(|_| failure::timeout("sent nothing more"))?
+            .map_err(failure::of_break)?;
         let Some(mut batch) = batch else {
             return Err(failure::invalid("its stream ended without an answer"));
         };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! identify -> decode -> admit -> route -> attempt -> relay          any error -> refusal
-//!                                                   `-> visit: one record, however it ends
+//!                                        (late)     `-> visit: one record, however it ends
 //! ```
 //! The key comes before the body: nobody fills this node's memory without one.
 
@@ -11,6 +11,7 @@ mod attempt;
 mod decode;
 mod failure;
 mod identify;
+mod late;
 mod models;
 mod prepare;
 mod refusal;
@@ -20,10 +21,12 @@ mod source;
 mod visit;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use http::response::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
+use troupe_dialect::translate::Loss;
 use troupe_dialect::{Dialect, Operation};
 use troupe_proto::failure::{ErrorCode, Fault};
 use troupe_proto::id::RequestId;
@@ -36,9 +39,12 @@ use crate::clock;
 use crate::ingress::ReplyBody;
 use crate::telemetry::record::client_text;
 use crate::telemetry::trace::TraceParent;
-use crate::view::{Key, View};
+use crate::view::{CallLimits, Key, View};
 use attempt::{Deadlines, Opened};
+use decode::Call;
 use prepare::Envelope;
+use route::Plan;
+use source::{Batch, Source};
 
 /// A call as it came in.
 pub(crate) struct Inbound {
@@ -58,37 +64,62 @@ const OVERLOADED_FOR: Duration = Duration::from_secs(1);
 /// # Errors
 /// What the client is told instead; the visit comes back with it, to be ended with the answer.
 pub(crate) async fn run(inbound: Inbound, mut visit: Visit) -> Result<Response<ReplyBody>, (Refusal, Visit)> {
-    match served(inbound, &mut visit).await {
-        Ok(serving) => Ok(serving.finish(visit)),
+    let routed = match routed(inbound, &mut visit).await {
+        Ok(routed) => routed,
+        Err(refusal) => return Err((refusal, visit)),
+    };
+    if routed.call.peeked.stream && prepare::streams(routed.call.operation) {
+        return late::open(routed, visit).await;
+    }
+    match routed.attempt(&mut visit).await {
+        Ok(opened) => Ok(routed.finish(opened, visit)),
         Err(refusal) => Err((refusal, visit)),
     }
 }
 
-/// A call that has been answered, up to handing the reply on.
-struct Serving {
-    opened: Opened,
-    provider: Dialect,
-    operation: Operation,
+/// A call that knows where it can go, and how long it may take.
+struct Routed {
+    call: Call,
+    headers: HeaderMap,
+    query: Option<String>,
+    trace: TraceParent,
+    plan: Plan,
     deadlines: Deadlines,
     request_id: RequestId,
 }
 
-impl Serving {
-    fn finish(self, visit: Visit) -> Response<ReplyBody> {
-        let Self { opened, provider, operation, deadlines, request_id } = self;
+impl Routed {
+    /// Calls the first target of the plan, which lists every one that could serve.
+    async fn attempt(&self, visit: &mut Visit) -> Result<Opened, Refusal> {
+        let envelope = Envelope { headers: &self.headers, query: self.query.as_deref(), trace: self.trace };
+        attempt::attempt(&self.call, self.plan.first(), &envelope, self.deadlines, visit).await
+    }
+
+    /// Hands on what the target answered.
+    fn finish(self, opened: Opened, visit: Visit) -> Response<ReplyBody> {
+        let provider = self.provider();
         match opened {
             Opened::Whole { head, body, facts } => relay::whole(&head, body, facts, provider, visit),
-            Opened::Large { head, read, rest } => relay::large(&head, read, rest, provider, deadlines, visit),
+            Opened::Large { head, read, rest } => relay::large(&head, read, rest, provider, self.deadlines, visit),
             Opened::Stream { head, source, begun, lost } => {
-                let request_id = request_id.to_string();
-                let stream = relay::Stream { operation, provider, head, source, begun, lost, deadlines, request_id };
-                relay::stream(stream, visit)
+                relay::stream(self.stream(head, source, begun, lost), visit)
             }
         }
     }
+
+    /// What is known of a stream that has begun.
+    fn stream(&self, head: Parts, source: Box<Source>, begun: Batch, lost: Vec<Loss>) -> relay::Stream {
+        let (operation, provider) = (self.call.operation, self.provider());
+        let request_id = self.request_id.to_string();
+        relay::Stream { operation, provider, head, source, begun, lost, deadlines: self.deadlines, request_id }
+    }
+
+    fn provider(&self) -> Dialect {
+        self.plan.first().provider.dialect
+    }
 }
 
-async fn served(inbound: Inbound, visit: &mut Visit) -> Result<Serving, Refusal> {
+async fn routed(inbound: Inbound, visit: &mut Visit) -> Result<Routed, Refusal> {
     let Inbound { operation, headers, query, body, trace, request_id } = inbound;
     let thread = visit.thread.clone();
     let house = &thread.house;
@@ -112,24 +143,20 @@ async fn served(inbound: Inbound, visit: &mut Visit) -> Result<Serving, Refusal>
     let pool = admit::admit(&view, &key, &call.peeked.model)?;
     visit.note(|record| record.model = Some(pool.id.clone()));
     let plan = route::route(&pool, &call.peeked.model, clock::dice)?;
-    let envelope = Envelope { headers: &headers, query: query.as_deref(), trace };
-    // The plan lists every target that could serve; the first one is tried.
-    let Some(member) = plan.targets().next() else {
-        return Err(Refusal::new(ErrorCode::NoTarget, "the model has no target"));
-    };
-    let mut limits = member.limits;
-    if let Some(patience) = patience(&headers) {
+    let deadlines = deadlines(plan.first().limits, patience(&headers), call.peeked.stream, visit.began());
+    Ok(Routed { call, headers, query, trace, plan, deadlines, request_id })
+}
+
+/// How long a call may take: as the spec says, and no longer than its client is going to wait.
+fn deadlines(mut limits: CallLimits, patience: Option<Duration>, is_stream: bool, began: Instant) -> Deadlines {
+    if let Some(patience) = patience {
         // It bounds one read of the client's: all of a whole reply, but only the silence before a stream.
         limits.first_byte = limits.first_byte.min(patience);
-        if !call.peeked.stream {
+        if !is_stream {
             limits.total = limits.total.min(patience);
         }
     }
-    let total = visit.began().checked_add(limits.total).unwrap_or_else(|| visit.began());
-    let deadlines = Deadlines { limits, total };
-    let opened = attempt::attempt(&call, member, &envelope, deadlines, visit).await?;
-    let provider = member.provider.dialect;
-    Ok(Serving { opened, provider, operation, deadlines, request_id })
+    Deadlines { limits, total: began.checked_add(limits.total).unwrap_or(began) }
 }
 
 fn room(visit: &Visit) -> Result<(), Refusal> {

@@ -23,11 +23,11 @@ use crate::telemetry::record::Outcome;
 use crate::upstream::UpstreamBody;
 
 /// Balancers and clients take a connection that is silent for longer (often 60 s) for dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// What a provider may take to close a reply whose end was seen; then its connection is not kept.
 const REST: Duration = Duration::from_millis(100);
 /// Between the event that tells of a break and the cut, so that the event is not lost with the connection.
-const LAST_WORDS: Duration = Duration::from_millis(20);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// A whole reply.
 pub(super) fn whole(
@@ -46,7 +46,6 @@ pub(super) fn whole(
         record.usage = facts.usage;
         record.finish = facts.finish.map(Into::into);
         record.bytes_out = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        note_lost(&mut record.lost.request, &facts.lost.0);
         note_lost(&mut record.lost.reply, &facts.lost.1);
     });
     visit.first_content();
@@ -108,19 +107,17 @@ pub(super) struct Stream {
 /// A stream.
 pub(super) fn stream(stream: Stream, mut visit: Visit) -> Response<ReplyBody> {
     visit.answered(StatusCode::OK.as_u16());
-    visit.note(|record| note_lost(&mut record.lost.request, &stream.lost));
     let mut headers = HeaderMap::new();
     let is_translated = stream.provider != stream.operation.dialect();
     write_headers(&mut headers, &stream.head.headers, stream.provider, is_translated, &stream.lost);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    write_stream_headers(&mut headers);
     let mut response = Response::new(ReplyBody::fed(|feed| run(stream, feed, visit)));
     *response.headers_mut() = headers;
     response
 }
 
-async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken> {
+/// Relays a stream to its end.
+pub(super) async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken> {
     let Stream { operation, mut source, begun, deadlines, request_id, .. } = stream;
     let mut has_content = begun.has_content;
     let mut is_end = begun.is_end;
@@ -308,12 +305,19 @@ fn write_headers(to: &mut HeaderMap, from: &HeaderMap, provider: Dialect, is_tra
     }
 }
 
+/// What every stream says of itself.
+pub(super) fn write_stream_headers(to: &mut HeaderMap) {
+    to.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    to.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    to.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+}
+
 fn note_lost(to: &mut Vec<std::borrow::Cow<'static, str>>, lost: &[Loss]) {
     to.extend(lost.iter().map(|loss| loss.field.clone()));
 }
 
 /// What the request lost in translation.
-const X_TROUPE_LOST: HeaderName = HeaderName::from_static("x-troupe-lost");
+pub(super) const X_TROUPE_LOST: HeaderName = HeaderName::from_static("x-troupe-lost");
 /// nginx in front of us would hold events back.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 

@@ -14,8 +14,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The first choice.
+    pub(crate) fn first(&self) -> &Member {
+        self.targets().next().expect("a plan without targets is refused when it is made")
+    }
+
     /// The targets, the first choice first.
-    pub(crate) fn targets(&self) -> impl Iterator<Item = &Member> {
+    fn targets(&self) -> impl Iterator<Item = &Member> {
         self.order.iter().filter_map(|at| self.pool.members.get(*at))
     }
 }

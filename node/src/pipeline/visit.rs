@@ -1,16 +1,23 @@
 //! One request's stay: its place among those in flight, and the record it leaves behind however it ends.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+use troupe_dialect::translate::{Loss, header_value};
 use troupe_proto::failure::{ErrorCode, Fault};
 use troupe_proto::id::TargetId;
 use troupe_proto::outcome::AttemptEnd;
 
+use super::late::Prelude;
 use crate::clock;
 use crate::house::{Place, Thread};
 use crate::telemetry::metrics::Present;
 use crate::telemetry::record::{AttemptRecord, Outcome, RequestRecord};
+
+/// What the head of a late stream says.
+const OK: u16 = 200;
 
 /// What a client that left before its status is logged with.
 const CLIENT_CLOSED: u16 = 499;
@@ -24,6 +31,8 @@ pub(crate) struct Visit {
     attempt: Option<OpenAttempt>,
     /// Whether a status has been sent.
     is_answered: bool,
+    /// Shared with the head of a stream that may have to go out before the call has come to anything.
+    prelude: Option<Arc<Prelude>>,
     place: Option<Place>,
     _present: Present,
 }
@@ -45,6 +54,7 @@ impl Visit {
             began,
             attempt: None,
             is_answered: false,
+            prelude: None,
             place,
             _present: thread.request_started(),
         }
@@ -113,6 +123,22 @@ impl Visit {
         self.note(|record| record.attempts.push(ended));
     }
 
+    /// Shares what it learns with the head of a stream, and learns whether that has gone out.
+    pub(super) fn has_prelude(&mut self, prelude: Arc<Prelude>) {
+        self.prelude = Some(prelude);
+    }
+
+    /// Notes what the request lost in translation.
+    pub(super) fn lost(&mut self, lost: &[Loss]) {
+        if lost.is_empty() {
+            return;
+        }
+        self.note(|record| record.lost.request.extend(lost.iter().map(|loss| loss.field.clone())));
+        if let (Some(prelude), Ok(value)) = (&self.prelude, HeaderValue::from_str(&header_value(lost))) {
+            prelude.lost.get_or_init(|| value);
+        }
+    }
+
     /// Whether any target was called.
     pub(crate) fn was_attempted(&self) -> bool {
         self.attempt.is_some() || self.record.as_ref().is_some_and(|record| !record.attempts.is_empty())
@@ -149,6 +175,10 @@ impl Drop for Visit {
             (AttemptEnd::ClientGone, CLIENT_CLOSED, ErrorCode::ClientClosed, Outcome::ClientGone)
         };
         self.attempt_ended(end);
+        let is_late = self.prelude.as_ref().is_some_and(|prelude| prelude.is_sent.load(Ordering::Relaxed));
+        if is_late {
+            self.answered(OK);
+        }
         let is_answered = self.is_answered;
         self.note(|record| {
             record.error = Some(error);
