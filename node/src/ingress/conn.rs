@@ -36,6 +36,8 @@ const H2_PING_ANSWER: Duration = Duration::from_secs(20);
 const H2_SEND_BUFFER: usize = 64 << 10;
 /// What the last replies of a connection may take after it was asked to end.
 const FAREWELL: Duration = Duration::from_secs(15 * 60);
+/// A connection that was opened just before a drain has this long to bring its request.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// hyper's own bound on a head; ours is smaller, and says so in the caller's dialect.
 const HEAD_BUFFER_MIN: usize = 64 << 10;
 
@@ -45,31 +47,42 @@ pub(super) async fn run(
     peer: SocketAddr,
     thread: Arc<Thread>,
     options: Arc<WorkerOptions>,
-    flow: watch::Receiver<Flow>,
+    mut flow: watch::Receiver<Flow>,
 ) {
     let ended = match &options.tls {
-        None => match sniff(&tcp, thread.house.limits.header_timeout).await {
-            Ok(Some(version)) => http(tcp, version, peer, thread, &options, flow).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(Ended::Io(error)),
+        None => match spoken(sniff(&tcp, thread.house.limits.header_timeout), &mut flow).await {
+            Some(Ok(Some(version))) => http(tcp, version, peer, thread, &options, flow).await,
+            Some(Ok(None)) | None => Ok(()),
+            Some(Err(error)) => Err(Ended::Io(error)),
         },
         Some(config) => {
             let accept = TlsAcceptor::from(config.clone()).accept(tcp);
-            match timeout(thread.house.limits.header_timeout, accept).await {
-                Ok(Ok(tls)) => {
+            match spoken(timeout(thread.house.limits.header_timeout, accept), &mut flow).await {
+                Some(Ok(Ok(tls))) => {
                     let version = match tls.get_ref().1.alpn_protocol() {
                         Some(b"h2") => Version::H2,
                         Some(_) | None => Version::H1,
                     };
                     http(tls, version, peer, thread, &options, flow).await
                 }
-                Ok(Err(error)) => Err(Ended::Io(error)),
-                Err(_) => Err(Ended::Io(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))),
+                Some(Ok(Err(error))) => Err(Ended::Io(error)),
+                Some(Err(_)) => Err(Ended::Io(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))),
+                None => Ok(()),
             }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a client's connection ended early");
+    }
+}
+
+/// Waits for a client's first words; one that has none for a draining node holds it up no longer.
+async fn spoken<T>(words: impl Future<Output = T>, flow: &mut watch::Receiver<Flow>) -> Option<T> {
+    let mut words = pin!(words);
+    tokio::select! {
+        biased;
+        said = words.as_mut() => Some(said),
+        () = reached(flow, Flow::Draining) => timeout(LAST_CALL, words).await.ok(),
     }
 }
 

@@ -42,7 +42,14 @@ struct Host {
     endpoint: Arc<Endpoint>,
     idle: Vec<Idle>,
     shared: Vec<Shared>,
+    /// What its last connection spoke.
+    version: Option<Version>,
+    /// Held while a connection is opened that others may share.
+    opening: Arc<Turn>,
 }
+
+/// Whose turn it is to open a connection.
+type Turn = tokio::sync::Mutex<()>;
 
 /// An HTTP/1.1 connection between calls. The last one back is the first one out: few stay warm, the rest can close.
 struct Idle {
@@ -161,19 +168,34 @@ impl Client {
         Box::pin(self.send_on_new(provider, endpoint, request, connect_limit)).await
     }
 
-    /// Opens a connection and sends on it.
+    /// Opens a connection, or waits for one that another call opens, and sends on it.
     async fn send_on_new(
         self: &Arc<Self>,
         provider: &ProviderId,
         endpoint: &Arc<Endpoint>,
-        request: Request<Body>,
+        mut request: Request<Body>,
         connect_limit: Duration,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let connected = connect(endpoint, connect_limit).await;
+        let began = clock::now();
+        let turn = loop {
+            let turn = self.turn(endpoint, connect_limit).await?;
+            // Whoever had the turn before may have opened a connection with room for this call.
+            let Some(shared) = turn.as_ref().and_then(|_| self.take_shared(endpoint)) else { break turn };
+            drop(turn);
+            match self.send_h2(endpoint, shared, request).await {
+                Ok(response) => return Ok(response),
+                Err(Unsent::Not(unsent)) => request = *unsent,
+                Err(Unsent::Perhaps(error)) => return Err(error),
+            }
+        };
+        let limit = connect_limit.saturating_sub(clock::now().saturating_duration_since(began));
+        let connected = connect(endpoint, limit).await;
         let open = self.metrics.upstream_connect(provider, outcome(&connected));
         let (stream, version) = connected?;
+        self.lock(endpoint, |host| host.version = Some(version));
         match version {
             Version::H1 => {
+                drop(turn);
                 let (mut sender, connection) =
                     http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
                 tokio::spawn(drive(connection, open));
@@ -192,12 +214,27 @@ impl Client {
                 tokio::spawn(drive(connection, open));
                 let shared = Shared { sender, streams: Arc::new(AtomicUsize::new(1)) };
                 self.lock(endpoint, |host| host.shared.push(shared.clone()));
+                drop(turn);
                 self.send_h2(endpoint, shared, request).await.map_err(|unsent| match unsent {
                     Unsent::Not(_) => SendError::Refused,
                     Unsent::Perhaps(error) => error,
                 })
             }
         }
+    }
+
+    /// Waits while another call opens a connection that may carry this one too: a hundred calls at once would open a
+    /// hundred of them. `None` where each call has a connection of its own.
+    async fn turn(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        limit: Duration,
+    ) -> Result<Option<tokio::sync::OwnedMutexGuard<()>>, ConnectError> {
+        let opening = |host: &mut Host| (host.version != Some(Version::H1)).then(|| host.opening.clone());
+        let Some(opened) = endpoint.tls.as_ref().and_then(|_| self.lock(endpoint, opening)) else { return Ok(None) };
+        let turn = tokio::time::timeout(limit, opened.lock_owned()).await.map_err(|_| ConnectError::Timeout(limit))?;
+        // It may have turned out not to share while we waited.
+        Ok(self.lock(endpoint, opening).map(|_| turn))
     }
 
     /// Sends on an h2 connection whose stream count already includes this call.
@@ -208,12 +245,18 @@ impl Client {
         mut request: Request<Body>,
     ) -> Result<Response<UpstreamBody>, Unsent> {
         let place = StreamGuard(shared.streams.clone());
+        let whole = absolute(endpoint, request.uri()).map_err(|error| Unsent::Perhaps(error.into()))?;
+        let path = std::mem::replace(request.uri_mut(), whole);
         request.headers_mut().remove(header::HOST);
-        *request.uri_mut() = absolute(endpoint, request.uri()).map_err(|error| Unsent::Perhaps(error.into()))?;
         match shared.sender.try_send_request(request).await {
             Ok(response) => Ok(self.lend(endpoint, response, Connection::Many(place))),
             Err(mut error) => Err(match error.take_message() {
-                Some(unsent) => Unsent::Not(Box::new(unsent)),
+                Some(mut unsent) => {
+                    // As it came: it may go out over HTTP/1.1 yet.
+                    *unsent.uri_mut() = path;
+                    unsent.headers_mut().insert(header::HOST, endpoint.authority.clone());
+                    Unsent::Not(Box::new(unsent))
+                }
                 None => Unsent::Perhaps(SendError::Broken(error.into_error())),
             }),
         }
@@ -281,7 +324,8 @@ impl Client {
         let host = match hosts.entry(Arc::as_ptr(endpoint).addr()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                entry.insert(Host { endpoint: endpoint.clone(), idle: Vec::new(), shared: Vec::new() })
+                let (idle, shared) = (Vec::new(), Vec::new());
+                entry.insert(Host { endpoint: endpoint.clone(), idle, shared, version: None, opening: Arc::default() })
             }
         };
         act(host)
