@@ -1,16 +1,22 @@
 //! The gateway as clients and providers see it, over real sockets.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail by panicking, as tests do")]
 
+mod admin;
 mod bad_input;
+mod cli;
+mod drain;
 mod faults;
 mod fidelity;
 mod gone;
 mod keys;
 mod limits;
 mod panics;
+mod proxy;
 mod raw;
+mod reload;
 mod reuse;
 mod routing;
 mod serves;
 mod streams;
+mod tls;
 mod told;

@@ -1,0 +1,297 @@
+//! The program as operators run it.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use troupe_loadtest::mock::{Mock, MockHandle, MockOptions};
+use troupe_node::clock;
+use troupe_tests::ask::Dialect;
+use troupe_tests::eventually::LONG;
+use troupe_tests::{Client, eventually};
+
+/// The same `main.rs` as the `troupe` program, built with the tests so that it is there.
+const TROUPE: &str = env!("CARGO_BIN_EXE_troupe-under-test");
+
+/// A directory with a spec, and a provider behind it.
+struct Site {
+    dir: TempDir,
+    mock: MockHandle,
+    runs: Cell<u32>,
+}
+
+/// A run of the program; dropped, it is killed.
+struct Process {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Process {
+    fn out(&self) -> String {
+        std::fs::read_to_string(&self.out).unwrap()
+    }
+
+    fn err(&self) -> String {
+        std::fs::read_to_string(&self.err).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    async fn ends(&mut self) -> Option<i32> {
+        eventually("the program ends", || self.child.try_wait().unwrap()).await.code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A node in a process of its own.
+struct Running {
+    process: Process,
+    data: std::net::SocketAddr,
+    /// The key it made, if it made one.
+    key: Option<String>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let mock = Mock::start(MockOptions::default()).unwrap();
+        let site = Self { dir: tempfile::tempdir().unwrap(), mock, runs: Cell::new(0) };
+        let base_url = site.mock.openai_url();
+        site.write(
+            "spec.toml",
+            &format!(
+                "[providers.o]\nwire = \"openai\"\nbase_url = \"{base_url}\"\n\
+                 [models.gpt-4o]\ntargets = [{{ provider = \"o\" }}]\n[keys.app]\n"
+            ),
+        );
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn start(&self, arguments: &[&str]) -> Process {
+        let run = self.runs.replace(self.runs.get() + 1);
+        let (out, err) = (self.path(&format!("out.{run}")), self.path(&format!("err.{run}")));
+        let mut command = Command::new(TROUPE);
+        command.args(arguments).current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
+        command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        Process { child: command.spawn().unwrap(), out, err }
+    }
+
+    /// Runs to the end, and gives the exit code and what was said, talk behind data.
+    async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut process = self.start(arguments);
+        let code = process.ends().await;
+        (code, process.out(), process.err())
+    }
+
+    /// Runs to a failure, and gives what was said about it.
+    async fn fails(&self, arguments: &[&str], code: i32) -> String {
+        let (ended, out, said) = self.run(arguments).await;
+        assert_eq!((ended, out.as_str()), (Some(code), ""), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+        said
+    }
+
+    async fn serve(&self, more: &[&str]) -> Running {
+        let base = ["serve", "--spec", "spec.toml", "--listen-data", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"];
+        let mut process = self.start(&[&base[..], more].concat());
+        let data = eventually("it says where it serves", || {
+            let ended = process.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}: {}", process.err());
+            let said = process.err();
+            word_behind(&said, "data=").or_else(|| word_behind(&said, "\"data\":\""))
+        });
+        let data = data.await.parse().unwrap();
+        let key = word_behind(&process.err(), "virtual key app: ");
+        Running { process, data, key }
+    }
+}
+
+fn word_behind(said: &str, mark: &str) -> Option<String> {
+    let line =
+        said.split_inclusive('\n').filter(|line| line.ends_with('\n')).find_map(|line| line.split(mark).nth(1))?;
+    line.split([' ', '"', ',', '\n']).next().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn it_serves_its_first_request_soon_after_it_is_started_and_ends_well() {
+    let site = Site::new();
+    let began = clock::now();
+
+    let mut node = site.serve(&["--limits-drain-delay", "0s"]).await;
+    let reply = Client::new(node.data, None)
+        .key(node.key.as_deref().unwrap())
+        .post("/v1/chat/completions", Dialect::OpenAi.ask("gpt-4o"))
+        .await;
+
+    let took = clock::now() - began;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    println!("start to first 200, in this build: {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    node.process.signal("TERM");
+    assert_eq!(node.process.ends().await, Some(0));
+    let access = node.process.out();
+    let lines: Vec<Value> = access.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), lines[0]["key_id"].as_str()), (1, Some("app")), "{access}");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_drain_at_once() {
+    let site = Site::new();
+    for (first, second) in [("TERM", "TERM"), ("INT", "TERM")] {
+        let mut node = site.serve(&["--limits-drain-delay", "60s"]).await;
+        let client = Client::new(node.data, None);
+        node.process.signal(first);
+        let unready = async { while client.get("/readyz").await.status != 503 {} };
+        timeout(LONG, unready).await.expect("it drains");
+
+        node.process.signal(second);
+
+        assert_eq!(node.process.ends().await, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_made_key_is_shown_once_and_outlives_a_restart() {
+    let site = Site::new();
+    let mut first = site.serve(&["--limits-drain-delay", "0s"]).await;
+    let key = first.key.clone().unwrap();
+    assert!(first.process.err().contains("once"), "{}", first.process.err());
+    first.process.signal("TERM");
+    assert_eq!(first.process.ends().await, Some(0));
+
+    let mut second = site.serve(&["--limits-drain-delay", "0s"]).await;
+
+    assert_eq!(second.key, None, "{}", second.process.err());
+    let client = Client::new(second.data, None).key(&key);
+    assert_eq!(client.post("/v1/chat/completions", Dialect::OpenAi.ask("gpt-4o")).await.status, 200);
+    second.process.signal("HUP");
+    second.process.signal("TERM");
+    assert_eq!(second.process.ends().await, Some(0));
+    assert!(!second.process.err().contains(&key));
+    let kept = std::fs::read_to_string(site.path("troupe-data/made-keys.json")).unwrap();
+    assert!(!kept.contains(&key), "{kept}");
+}
+
+#[tokio::test]
+async fn a_start_that_fails_says_what_to_do() {
+    let site = Site::new();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let free = "127.0.0.1:0";
+    site.write("a-file", "");
+    let serve = |more: &[&'static str]| [&["serve", "--listen-data", free, "--listen-admin", free][..], more].concat();
+
+    let said = site.fails(&["serve", "--listen-data", &port, "--listen-admin", free], 1).await;
+    assert!(said.contains(&port) && said.contains("choose another"), "{said}");
+    let said = site.fails(&["serve", "--listen-data", free, "--listen-admin", &port], 1).await;
+    assert!(said.contains(&port) && said.contains("listen.admin"), "{said}");
+    let said = site.fails(&serve(&["--data-dir", "a-file/below"]), 1).await;
+    assert!(said.contains("a-file/below") && said.contains("data_dir"), "{said}");
+    let said = site.fails(&serve(&["--log-access", "nowhere/access.log"]), 1).await;
+    assert!(said.contains("nowhere/access.log"), "{said}");
+    let said = site.fails(&serve(&["--spec", "absent.toml"]), 1).await;
+    assert!(said.contains("absent.toml"), "{said}");
+    let said = site.fails(&serve(&["--limits-body-bytes", "many"]), 1).await;
+    assert!(said.contains("limits-body-bytes") && said.contains("many"), "{said}");
+    let said = site.fails(&serve(&["--cluster-join", "gw-1:8082"]), 1).await;
+    assert!(said.contains("cluster-join") && said.contains("not built yet"), "{said}");
+}
+
+#[tokio::test]
+async fn a_wrong_file_is_told_by_line_with_the_nearest_name() {
+    let site = Site::new();
+    let free = "127.0.0.1:0";
+    site.write("typo.toml", "[providers.o]\nwire = \"openai\"\nbase_ulr = \"http://127.0.0.1:1/v1\"\n");
+    site.write(
+        "secret.toml",
+        "[providers.o]\nwire = \"openai\"\nkeys = [{ name = \"main\", secret = \"env:TROUPE_TEST_ABSENT\" }]\n",
+    );
+    site.write("literal.toml", "[keys.app]\nsecret = \"sk-written-down\"\n");
+    site.write("cluster.toml", "[cluster]\njoin = [\"gw-1:8082\"]\n");
+    site.write("broken.toml", "[providers.o\n");
+
+    for (file, words) in [
+        ("typo.toml", &["typo.toml:3", "base_ulr", "base_url"][..]),
+        ("secret.toml", &["secret.toml:3", "TROUPE_TEST_ABSENT", "not set"]),
+        ("literal.toml", &["literal.toml:2", "env:NAME"]),
+        ("broken.toml", &["broken.toml:1"]),
+    ] {
+        let serve = ["serve", "--listen-data", free, "--listen-admin", free, "--spec", file];
+        for arguments in [&serve[..], &["config", "validate", "--spec", file]] {
+            let (code, out, err) = site.run(arguments).await;
+            let said = out + &err;
+            assert_eq!(code, Some(1), "{said}");
+            assert!(words.iter().all(|word| said.contains(word)) && !said.contains("sk-written-down"), "{said}");
+        }
+    }
+    let said = site.fails(&["serve", "--config", "cluster.toml"], 1).await;
+    assert!(said.contains("cluster.toml:") && said.contains("not built yet"), "{said}");
+}
+
+#[tokio::test]
+async fn validate_tells_people_and_programs() {
+    let site = Site::new();
+    site.write("node.toml", "[limits]\nin_flight = 5\n");
+    site.write("bad.toml", "[limits]\nin_flihgt = 5\nbody_bytes = \"2GiB\"\n");
+
+    let (code, said, _) = site.run(&["config", "validate", "--config", "node.toml", "--spec", "spec.toml"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("valid: 1 providers, 1 models, 1 keys"), "{said}");
+
+    let (code, report, _) = site.run(&["config", "validate", "--spec", "spec.toml", "-o", "json"]).await;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((code, report["is_valid"].as_bool()), (Some(0), Some(true)), "{report}");
+
+    let (code, report, _) = site.run(&["config", "validate", "--config", "bad.toml", "-o", "json"]).await;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!((code, problems.len()), (Some(1), 2), "{report}");
+    assert_eq!((problems[0]["line"].as_u64(), problems[1]["line"].as_u64()), (Some(2), Some(3)), "{report}");
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_a_2_and_help_and_version_are_a_0() {
+    let site = Site::new();
+
+    for arguments in [
+        &["srve"][..],
+        &[],
+        &["serve", "--no-such-flag"],
+        &["config", "validate"],
+        &["config", "validate", "-o", "xml", "--spec", "spec.toml"],
+    ] {
+        let said = site.fails(arguments, 2).await;
+        assert!(said.contains("Usage") || said.contains("--help"), "{arguments:?}: {said}");
+    }
+    for arguments in [&["--version"][..], &["--help"], &["serve", "--help"]] {
+        let (code, out, err) = site.run(arguments).await;
+        assert_eq!((code, out.is_empty(), err.as_str()), (Some(0), false, ""), "{arguments:?}");
+    }
+    let (_, version, _) = site.run(&["--version"]).await;
+    assert!(version.starts_with("troupe ") && version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+    assert!(!Path::new(&site.path("troupe-data")).exists(), "nothing was made");
+}

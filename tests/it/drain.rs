@@ -1,0 +1,115 @@
+//! The end of a node: balancers are told, streams finish, nothing waits for ever, every request has its line.
+
+use std::future::{pending, ready};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use troupe_node::clock;
+use troupe_tests::ask::{Dialect, words};
+use troupe_tests::eventually::LONG;
+use troupe_tests::{Client, World};
+
+const PATH: &str = "/v1/chat/completions";
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn is_refused(data: SocketAddr) -> bool {
+    let refused = async { while TcpStream::connect(data).await.is_ok() {} };
+    timeout(LONG, refused).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_draining_node_says_so_serves_on_then_refuses_and_finishes_its_streams() {
+    let world = World::new().flag("limits-drain-delay", "700ms").flag("limits-drain-timeout", "20s").start().await;
+    let (data, admin, log) = (world.addr(), Client::new(world.node.admin, None), world.dir().join("access.log"));
+    let client = world.client();
+    let shared = client.clone().http2().await;
+    let kept = client.clone().kept().await;
+    let ask = Dialect::OpenAi.ask_stream("o-x+words=40+drip=50ms");
+    let mut streams = vec![client.stream(PATH, ask.clone()).await, shared.stream(PATH, ask).await];
+    assert_eq!(kept.get("/readyz").await.status, 200);
+
+    let World { mock, node, .. } = world;
+    let draining = tokio::spawn(node.drain(pending()));
+
+    let unready = async { while client.get("/readyz").await.status != 503 {} };
+    timeout(Duration::from_millis(500), unready).await.expect("unready at once");
+    assert_eq!((admin.get("/readyz").await.status, client.get("/healthz").await.status), (503, 200));
+    assert_eq!(client.post(PATH, Dialect::OpenAi.ask("o-x")).await.status, 200);
+    assert_eq!(kept.post(PATH, Dialect::OpenAi.ask("o-x")).await.status, 200);
+
+    assert!(is_refused(data).await, "new connections are taken");
+    assert!(shared.try_call(Method::GET, "/healthz", "").await.is_err(), "no GOAWAY on h2");
+    assert!(kept.try_call(Method::GET, "/healthz", "").await.is_err(), "an idle connection stays open");
+    assert!(!draining.is_finished());
+    for stream in &mut streams {
+        let text: String =
+            stream.rest().await.iter().filter_map(|event| Dialect::OpenAi.piece(&event.json())).collect();
+        assert_eq!((text, stream.is_cut), (words(40), false));
+    }
+    drop(streams);
+    timeout(Duration::from_secs(3), draining).await.expect("it ends with its last stream").unwrap();
+
+    let lines = lines(&log);
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines.iter().all(|line| line["outcome"] == "finished"), "{lines:?}");
+    assert_eq!(mock.closed_early(), []);
+}
+
+#[tokio::test]
+async fn a_stream_that_outlasts_the_drain_is_cut_and_still_has_its_line() {
+    let world = World::new().flag("limits-drain-delay", "0s").flag("limits-drain-timeout", "400ms").start().await;
+    let log = world.dir().join("access.log");
+    let dialect = Dialect::Anthropic;
+    let mut one = world.client().stream(dialect.path(), dialect.ask_stream("a-x+hang-at=1")).await;
+    let mut two = world.client().http2().await.stream(dialect.path(), dialect.ask_stream("o-x+hang-at=1")).await;
+    assert!(one.next().await.is_some() && two.next().await.is_some());
+    let began = clock::now();
+
+    let World { mock, node, .. } = world;
+    timeout(LONG, node.drain(pending())).await.expect("the drain ends");
+
+    let took = clock::now() - began;
+    assert!(took >= Duration::from_millis(400) && took < Duration::from_secs(5), "{took:?}");
+    for stream in [&mut one, &mut two] {
+        let rest = stream.rest().await;
+        assert!(stream.is_cut, "it looks whole: {rest:?}");
+    }
+    troupe_tests::until("both calls are closed", || mock.closed_early().len() == 2).await;
+    let lines = lines(&log);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines.iter().all(|line| line["outcome"] != "finished" && line["status"] == 200), "{lines:?}");
+}
+
+#[tokio::test]
+async fn an_operator_who_cannot_wait_does_not() {
+    let world = World::new().flag("limits-drain-delay", "60s").flag("limits-drain-timeout", "60s").start().await;
+    let mut held = world.client().stream(PATH, Dialect::OpenAi.ask_stream("o-x+hang-at=1")).await;
+    assert!(held.next().await.is_some());
+
+    timeout(Duration::from_secs(3), world.node.drain(ready(()))).await.expect("it ends at once");
+
+    held.rest().await;
+    assert!(held.is_cut);
+}
+
+#[tokio::test]
+async fn a_node_with_idle_connections_ends_at_once() {
+    let world = World::new().flag("limits-drain-delay", "0s").flag("limits-drain-timeout", "60s").start().await;
+    let kept = world.client().kept().await;
+    let shared = world.client().http2().await;
+    let silent = world.raw().await;
+    assert_eq!((kept.get("/healthz").await.status, shared.get("/healthz").await.status), (200, 200));
+
+    timeout(Duration::from_secs(3), world.node.drain(pending())).await.expect("idle connections hold nobody up");
+
+    drop((kept, shared, silent));
+}
