@@ -20,35 +20,39 @@ use troupe_tests::{Client, eventually};
 const TROUPE: &str = env!("CARGO_BIN_EXE_troupe-under-test");
 
 /// A directory with a spec, and a provider behind it.
-struct Site {
+pub(crate) struct Site {
     dir: TempDir,
     mock: MockHandle,
     runs: Cell<u32>,
 }
 
 /// A run of the program; dropped, it is killed.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     out: PathBuf,
     err: PathBuf,
 }
 
 impl Process {
-    fn out(&self) -> String {
+    pub(crate) fn out(&self) -> String {
         std::fs::read_to_string(&self.out).unwrap()
     }
 
-    fn err(&self) -> String {
+    pub(crate) fn err(&self) -> String {
         std::fs::read_to_string(&self.err).unwrap()
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
-    async fn ends(&mut self) -> Option<i32> {
-        eventually("the program ends", || self.child.try_wait().unwrap()).await.code()
+    pub(crate) fn try_wait(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    pub(crate) async fn ends(&mut self) -> Option<i32> {
+        eventually("the program ends", || self.try_wait()).await.code()
     }
 }
 
@@ -69,7 +73,7 @@ struct Running {
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mock = Mock::start(MockOptions::default()).unwrap();
         let site = Self { dir: tempfile::tempdir().unwrap(), mock, runs: Cell::new(0) };
         let base_url = site.mock.openai_url();
@@ -83,7 +87,7 @@ impl Site {
         site
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -91,7 +95,7 @@ impl Site {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    fn start(&self, arguments: &[&str]) -> Process {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Process {
         let run = self.runs.replace(self.runs.get() + 1);
         let (out, err) = (self.path(&format!("out.{run}")), self.path(&format!("err.{run}")));
         let mut command = Command::new(TROUPE);
@@ -108,7 +112,7 @@ impl Site {
     }
 
     /// Runs to a failure, and gives what was said about it.
-    async fn fails(&self, arguments: &[&str], code: i32) -> String {
+    pub(crate) async fn fails(&self, arguments: &[&str], code: i32) -> String {
         let (ended, out, said) = self.run(arguments).await;
         assert_eq!((ended, out.as_str()), (Some(code), ""), "{said}");
         assert!(!said.contains("panicked"), "{said}");
@@ -119,7 +123,7 @@ impl Site {
         let base = ["serve", "--spec", "spec.toml", "--listen-data", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"];
         let mut process = self.start(&[&base[..], more].concat());
         let data = eventually("it says where it serves", || {
-            let ended = process.child.try_wait().unwrap();
+            let ended = process.try_wait();
             assert!(ended.is_none(), "{ended:?}: {}", process.err());
             let said = process.err();
             word_behind(&said, "data=").or_else(|| word_behind(&said, "\"data\":\""))

@@ -4,6 +4,7 @@
 mod admin;
 mod bad_input;
 mod cli;
+mod dev;
 mod drain;
 mod faults;
 mod fidelity;
