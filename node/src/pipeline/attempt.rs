@@ -1,6 +1,7 @@
 //! Calls a target and waits for the commit point: until then nothing has been sent to the client, and an error can still
 //! become a status of its own (or, with more targets tried, never be seen).
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -25,7 +26,7 @@ use super::{failure, offload};
 use crate::clock;
 use crate::telemetry::spans;
 use crate::upstream::UpstreamBody;
-use crate::view::{CallLimits, Member, Provider};
+use crate::view::{CallLimits, Credential, Member};
 
 /// Whole replies up to this size are read, and checked to be JSON, before the client hears of them.
 const WHOLE_BYTES: usize = 8 << 20;
@@ -92,21 +93,32 @@ pub(super) async fn attempt(
     visit.attempt(target);
     let opened = open(call, member, prepared, lost, deadlines, visit).instrument(span).await;
     if let Err(refusal) = &opened {
-        tell_operator(&member.provider, refusal);
+        tell_operator(member, refusal);
         visit.attempt_ended(AttemptEnd::Failed(refusal.fault.unwrap_or(Fault::Provider)));
     }
     opened
 }
 
 /// Says why calls to a provider fail, now and then: an operator has to act on some of it, and no client is told.
-fn tell_operator(provider: &Provider, refusal: &Refusal) {
+fn tell_operator(member: &Member, refusal: &Refusal) {
+    let provider = &member.provider;
     let concerns_operator = match refusal.fault {
         Some(Fault::Credential | Fault::Quota | Fault::Provider | Fault::Ours) | None => true,
         Some(Fault::Client | Fault::Capacity | Fault::ContextLength) => false,
     };
     if concerns_operator && provider.quiet.may_speak(clock::unix_seconds()) {
         let detail = refusal.detail.as_deref().unwrap_or(refusal.message.as_str());
+        let detail = &*without_secret(detail, member.credential.as_deref());
         tracing::warn!(provider = %provider.id, code = refusal.code.as_str(), detail, "calls to a provider fail");
+    }
+}
+
+/// Takes the credential out of a provider's words: some repeat the one they refuse.
+fn without_secret<'a>(words: &'a str, credential: Option<&Credential>) -> Cow<'a, str> {
+    let sent = credential.and_then(|credential| credential.value.to_str().ok());
+    match sent.map(|sent| sent.strip_prefix("Bearer ").unwrap_or(sent)) {
+        Some(secret) if words.contains(secret) => words.replace(secret, "[credential]").into(),
+        Some(_) | None => words.into(),
     }
 }
 
