@@ -299,3 +299,35 @@ async fn what_is_not_understood_is_a_2_and_help_and_version_are_a_0() {
     assert!(version.starts_with("troupe ") && version.contains(env!("CARGO_PKG_VERSION")), "{version}");
     assert!(!Path::new(&site.path("troupe-data")).exists(), "nothing was made");
 }
+
+#[tokio::test]
+async fn the_log_tells_no_key_and_no_prompt_however_much_it_tells() {
+    let site = Site::new();
+    site.write("secret", "sk-of-the-provider\n");
+    let keys = "keys = [{ name = \"main\", secret = \"file:secret\" }]\n[models.gpt-4o]";
+    let spec = std::fs::read_to_string(site.path("spec.toml")).unwrap().replace("[models.gpt-4o]", keys);
+    site.write("spec.toml", &(spec + "[models.\"o-*\"]\ntargets = [{ provider = \"o\" }]\n"));
+    let mut node = site.serve(&["--log-level", "trace", "--limits-drain-delay", "0s"]).await;
+    let key = node.key.clone().unwrap();
+    let client = Client::new(node.data, None);
+
+    for client in [client.clone(), client.http2().await] {
+        for key in [key.as_str(), "sk-of-nobody"] {
+            for model in ["gpt-4o", "o-x+status=401", "o-x+reset", "o-x+garbage", "nope"] {
+                let ask =
+                    serde_json::json!({"model": model, "messages": [{"role": "user", "content": "my-own-secret"}]});
+                client.clone().key(key).post("/v1/chat/completions", ask).await;
+            }
+        }
+    }
+    node.process.signal("TERM");
+    assert_eq!(node.process.ends().await, Some(0));
+
+    let shown = format!("virtual key app: {key}\n");
+    let log = node.process.err().replacen(&shown, "", 1) + &node.process.out();
+    assert!(log.lines().count() > 20, "{log}");
+    for secret in [key.as_str(), "sk-of-nobody", "sk-of-the-provider", "my-own-secret"] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret}");
+    }
+}
