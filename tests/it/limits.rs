@@ -52,13 +52,21 @@ async fn a_header_bomb_is_a_431_that_a_client_sees_which_sends_all_of_it_first()
     let huge = format!("x-bomb: {}\r\n", "v".repeat(1 << 20));
 
     for headers in [many, numerous, huge] {
-        let mut socket = world.raw().await;
-        raw::write_all(&mut socket, [raw::head("GET", "/v1/models", &headers).into_bytes()]).await.unwrap();
+        for (path, kind) in
+            [("/v1/models", "invalid_request_error"), ("/v1/messages?beta=true", "invalid_request_error")]
+        {
+            let mut socket = world.raw().await;
+            raw::write_all(&mut socket, [raw::head("GET", path, &headers).into_bytes()]).await.unwrap();
 
-        let answer = raw::answer(&mut socket).await.unwrap();
+            let answer = raw::answer(&mut socket).await.unwrap();
 
-        assert_eq!(answer.status, 431, "{answer:?}");
+            assert_eq!(answer.status, 431, "{answer:?}");
+            let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+            assert_eq!(body["error"]["type"], kind, "{body}");
+            assert_eq!(body["type"] == "error", path.contains("messages"), "{path}: {body}");
+        }
     }
+    assert_eq!(world.metric(r#"troupe_refused_total{code="headers_too_large"}"#).await, 6.0);
     assert_eq!(world.client().get("/v1/models").await.status, 200);
 }
 

@@ -16,9 +16,9 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::body::Held;
-use super::guard::{Busy, Guarded, Patience};
+use super::guard::{Busy, Guarded, Patience, TooLarge};
 use super::readers::Readers;
-use super::serve::serve;
+use super::serve::{refuse_head, serve};
 use super::worker::WorkerOptions;
 use crate::clock;
 use crate::flow::{Flow, reached};
@@ -134,7 +134,11 @@ where
     let limits = thread.house.limits;
     let busy = Arc::new(Busy::default());
     let head = (version == Version::H1).then_some(limits.header_timeout);
-    let socket = Guarded::new(socket, busy.clone(), Patience { head, stall: limits.body_timeout });
+    let too_large = (version == Version::H1).then(|| {
+        let thread = thread.clone();
+        Box::new(move |first: &[u8]| refuse_head(&thread, peer.ip(), first)) as TooLarge
+    });
+    let socket = Guarded::new(socket, busy.clone(), Patience { head, stall: limits.body_timeout }, too_large);
     let answer = move |request| {
         let guard = busy.enter();
         let work = serve(thread.clone(), peer.ip(), request);
@@ -182,7 +186,8 @@ where
                         .initial_stream_window_size(H2_STREAM_WINDOW)
                         .initial_connection_window_size(H2_CONNECTION_WINDOW)
                         .max_send_buf_size(H2_SEND_BUFFER)
-                        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+                        // Beyond ours, so that what is a little too large is refused in the caller's dialect.
+                        .max_header_list_size(u32::try_from(limits.header_bytes.saturating_mul(4)).unwrap_or(u32::MAX))
                         .keep_alive_interval(H2_PING_EVERY)
                         .keep_alive_timeout(H2_PING_ANSWER)
                         .serve_connection(TokioIo::new(socket), service)

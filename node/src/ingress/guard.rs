@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -60,9 +61,20 @@ pub(super) struct Patience {
 const LINGER_FOR: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
 
+/// How hyper begins its answer to a head beyond its own bounds: no body, and no word of whose dialect.
+const BARE_431: &[u8] = b"HTTP/1.1 431 ";
+/// The bytes of a head that tell its path: enough to know a dialect by.
+const FIRST_BYTES: usize = 64;
+
+/// Words the answer to a head that cannot be read, by the first bytes of it.
+pub(super) type TooLarge = Box<dyn Fn(&[u8]) -> Bytes + Send + Sync>;
+
 /// The socket of one client.
 pub(super) struct Guarded<S> {
     inner: S,
+    too_large: Option<TooLarge>,
+    /// An answer of ours that goes out in place of hyper's.
+    ours: Bytes,
     busy: Arc<Busy>,
     patience: Patience,
     /// Set while a request's head is incomplete.
@@ -84,13 +96,22 @@ struct Head {
     deadline: Instant,
     /// Requests there had been when it began: once there are more, it was complete.
     after: usize,
+    first: [u8; FIRST_BYTES],
     /// Made only when the rest of it keeps us waiting.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(inner: S, busy: Arc<Busy>, patience: Patience) -> Self {
-        Self { inner, busy, patience, head: None, stall: None, linger: None }
+    pub(super) fn new(inner: S, busy: Arc<Busy>, patience: Patience, too_large: Option<TooLarge>) -> Self {
+        Self { inner, too_large, ours: Bytes::new(), busy, patience, head: None, stall: None, linger: None }
+    }
+
+    /// The answer that goes out in place of hyper's, if `written` is hyper's to a head beyond its bounds. Nothing the
+    /// pipeline says begins so while a head is incomplete: it always has a request's id.
+    fn instead_of(&self, written: &[u8]) -> Option<Bytes> {
+        let (head, words) = (self.head.as_ref()?, self.too_large.as_ref()?);
+        let is_hypers = written.starts_with(BARE_431) && memchr::memmem::find(written, b"x-request-id").is_none();
+        is_hypers.then(|| words(&head.first))
     }
 
     /// `Ready` when the client has stalled for too long.
@@ -125,7 +146,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             Poll::Ready(result) => {
                 if this.busy.is_idle() && this.head.is_none() && buf.filled().len() > before {
                     let deadline = Instant::from_std(clock::now()) + limit;
-                    this.head = Some(Head { deadline, after: ever, timer: None });
+                    let mut first = [0; FIRST_BYTES];
+                    let seen = buf.filled().get(before..).unwrap_or_default();
+                    first.iter_mut().zip(seen).for_each(|(to, from)| *to = *from);
+                    this.head = Some(Head { deadline, after: ever, first, timer: None });
                 }
                 Poll::Ready(result)
             }
@@ -165,9 +189,27 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Writes what goes out in place of hyper's answer.
+    fn poll_ours(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.ours.is_empty() {
+            let written = std::task::ready!(Pin::new(&mut self.inner).poll_write(cx, &self.ours))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.ours.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if let Some(ours) = this.instead_of(buf) {
+            this.ours = ours;
+            return Poll::Ready(Ok(buf.len()));
+        }
         let result = Pin::new(&mut this.inner).poll_write(cx, buf);
         this.written(cx, result)
     }
@@ -184,7 +226,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.inner).poll_flush(cx);
+        let result = match this.poll_ours(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_flush(cx),
+            other => other,
+        };
         this.written(cx, result)
     }
 

@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
+use memchr::memmem;
 use tracing::Instrument;
 use troupe_dialect::Dialect;
 use troupe_proto::failure::{ErrorCode, Fault};
@@ -160,6 +162,40 @@ async fn answer(
             refuse(refusal, visit, dialect, request_id)
         }
     }
+}
+
+/// The answer to an HTTP/1.1 request whose head is beyond even hyper's bounds, as bytes; `first` is how it began.
+///
+/// hyper would say 431 and nothing else, and nobody would have counted it.
+pub(super) fn refuse_head(thread: &Arc<Thread>, client: IpAddr, first: &[u8]) -> Bytes {
+    let is_anthropic = [&b" /v1/messages"[..], b" /anthropic/"].iter().any(|path| memmem::find(first, path).is_some());
+    let dialect = if is_anthropic { Dialect::Anthropic } else { Dialect::OpenAi };
+    let request_id = RequestId(clock::unique());
+    let mut record = RequestRecord::new(clock::wall(), request_id);
+    record.client = Some(client);
+    record.dialect = Some(dialect);
+    let visit = Visit::new(thread, record, clock::now());
+    let limit = thread.house.limits.header_bytes;
+    let message = format!("the request's headers are too many or too large: at most {limit} bytes are accepted");
+    let response = refuse(Refusal::new(ErrorCode::HeadersTooLarge, message), visit, dialect, request_id);
+    let (head, body) = response.into_parts();
+    let body = match body {
+        ReplyBody::Whole(body) => body.unwrap_or_default(),
+        ReplyBody::Fed(_) => Bytes::new(),
+    };
+    let mut out = BytesMut::with_capacity(512);
+    out.extend_from_slice(format!("HTTP/1.1 {}\r\n", head.status).as_bytes());
+    for (name, value) in &head.headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    let ids = format!("x-request-id: {request_id}\r\nrequest-id: {request_id}\r\n");
+    out.extend_from_slice(ids.as_bytes());
+    out.extend_from_slice(format!("connection: close\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes());
+    out.extend_from_slice(&body);
+    out.freeze()
 }
 
 /// Answers with an error, and ends the visit with it.

@@ -108,10 +108,14 @@ fn tell_operator(member: &Member, refusal: &Refusal) {
     };
     if concerns_operator && provider.quiet.may_speak(clock::unix_seconds()) {
         let detail = refusal.detail.as_deref().unwrap_or(refusal.message.as_str());
-        let detail = &*without_secret(detail, member.credential.as_deref());
+        // Cut, because some providers repeat the prompt too.
+        let detail: String = without_secret(detail, member.credential.as_deref()).chars().take(DETAIL_CHARS).collect();
         tracing::warn!(provider = %provider.id, code = refusal.code.as_str(), detail, "calls to a provider fail");
     }
 }
+
+/// As much of a provider's words as an operator needs to know what is wrong.
+const DETAIL_CHARS: usize = 200;
 
 /// Takes the credential out of a provider's words: some repeat the one they refuse.
 fn without_secret<'a>(words: &'a str, credential: Option<&Credential>) -> Cow<'a, str> {
