@@ -11,6 +11,7 @@ mod fidelity;
 mod gone;
 mod keys;
 mod limits;
+mod odd;
 mod panics;
 mod proxy;
 mod raw;

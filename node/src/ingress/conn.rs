@@ -16,14 +16,17 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::body::Held;
-use super::guard::{Busy, Guarded, Patience, TooLarge};
+use super::guard::{Busy, Guarded, Patience, TooLarge, left_unheard};
 use super::readers::Readers;
 use super::serve::{refuse_head, serve};
+use super::socket::Socket;
 use super::worker::WorkerOptions;
 use crate::clock;
 use crate::flow::{Flow, reached};
 use crate::house::Thread;
 
+/// Between two looks at a preface that comes in pieces: clients send it in one.
+const SNIFF_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// What every h2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An HTTP/1.1 connection without a request is closed after this: beyond the idle time of common clients and balancers.
@@ -51,19 +54,23 @@ pub(super) async fn run(
 ) {
     let ended = match &options.tls {
         None => match spoken(sniff(&tcp, thread.house.limits.header_timeout), &mut flow).await {
-            Some(Ok(Some(version))) => http(tcp, version, peer, thread, &options, flow).await,
+            Some(Ok(Some(version))) => {
+                let socket = Socket::new(tcp);
+                http(socket.clone(), &socket, version, peer, thread, &options, flow).await
+            }
             Some(Ok(None)) | None => Ok(()),
             Some(Err(error)) => Err(Ended::Io(error)),
         },
         Some(config) => {
-            let accept = TlsAcceptor::from(config.clone()).accept(tcp);
+            let socket = Socket::new(tcp);
+            let accept = TlsAcceptor::from(config.clone()).accept(socket.clone());
             match spoken(timeout(thread.house.limits.header_timeout, accept), &mut flow).await {
                 Some(Ok(Ok(tls))) => {
                     let version = match tls.get_ref().1.alpn_protocol() {
                         Some(b"h2") => Version::H2,
                         Some(_) | None => Version::H1,
                     };
-                    http(tls, version, peer, thread, &options, flow).await
+                    http(tls, &socket, version, peer, thread, &options, flow).await
                 }
                 Some(Ok(Err(error))) => Err(Ended::Io(error)),
                 Some(Err(_)) => Err(Ended::Io(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))),
@@ -105,6 +112,7 @@ enum Version {
 async fn sniff(tcp: &TcpStream, limit: Duration) -> io::Result<Option<Version>> {
     let look = async {
         let mut first = [0; PREFACE.len()];
+        let mut pause = Duration::from_millis(1);
         loop {
             let seen = tcp.peek(&mut first).await?;
             let Some(bytes) = first.get(..seen) else { return Ok(Some(Version::H1)) };
@@ -113,7 +121,10 @@ async fn sniff(tcp: &TcpStream, limit: Duration) -> io::Result<Option<Version>> 
                 _ if bytes == PREFACE => return Ok(Some(Version::H2)),
                 _ if !PREFACE.starts_with(bytes) => return Ok(Some(Version::H1)),
                 // A part of the preface: peeking does not wait for more than is there.
-                _ => sleep(Duration::from_millis(2)).await,
+                _ => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(SNIFF_PAUSE_MAX);
+                }
             }
         }
     };
@@ -121,7 +132,8 @@ async fn sniff(tcp: &TcpStream, limit: Duration) -> io::Result<Option<Version>> 
 }
 
 async fn http<S>(
-    socket: S,
+    stream: S,
+    socket: &Socket,
     version: Version,
     peer: SocketAddr,
     thread: Arc<Thread>,
@@ -138,7 +150,8 @@ where
         let thread = thread.clone();
         Box::new(move |first: &[u8]| refuse_head(&thread, peer.ip(), first)) as TooLarge
     });
-    let socket = Guarded::new(socket, busy.clone(), Patience { head, stall: limits.body_timeout }, too_large);
+    let left = left_unheard(busy.clone(), || socket.has_left());
+    let stream = Guarded::new(stream, busy.clone(), Patience { head, stall: limits.body_timeout }, too_large);
     let answer = move |request| {
         let guard = busy.enter();
         let work = serve(thread.clone(), peer.ip(), request);
@@ -152,6 +165,7 @@ where
         ($connection:expr) => {{
             let mut connection = pin!($connection);
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => return Ok(ended?),
                 () = sleep(age) => {}
                 () = reached(&mut flow, Flow::Draining) => {}
@@ -162,15 +176,24 @@ where
         }};
     }
     match version {
-        Version::H1 => drive!(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                // Heads and bodies are small: copying them into one write costs less than a vectored one.
-                .writev(false)
-                .header_read_timeout(IDLE)
-                .max_buf_size(limits.header_bytes.saturating_mul(2).max(HEAD_BUFFER_MIN))
-                .serve_connection(TokioIo::new(socket), service_fn(answer))
-        ),
+        Version::H1 => {
+            let life = async {
+                drive!(
+                    http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        // Heads and bodies are small: copying them into one write costs less than a vectored one.
+                        .writev(false)
+                        .header_read_timeout(IDLE)
+                        .max_buf_size(limits.header_bytes.saturating_mul(2).max(HEAD_BUFFER_MIN))
+                        .serve_connection(TokioIo::new(stream), service_fn(answer))
+                )
+            };
+            tokio::select! {
+                biased;
+                ended = life => ended,
+                () = left => Ok(()),
+            }
+        }
         Version::H2 => {
             let readers = Arc::new(Readers::default());
             let watching = readers.clone();
@@ -190,7 +213,7 @@ where
                         .max_header_list_size(u32::try_from(limits.header_bytes.saturating_mul(4)).unwrap_or(u32::MAX))
                         .keep_alive_interval(H2_PING_EVERY)
                         .keep_alive_timeout(H2_PING_ANSWER)
-                        .serve_connection(TokioIo::new(socket), service)
+                        .serve_connection(TokioIo::new(stream), service)
                 )
             };
             tokio::select! {

@@ -4,11 +4,11 @@
 //! slow loris sends a byte a minute), and how long a reader may leave what is written. The pieces of a body are the
 //! pipeline's to time, and the readers of single h2 streams are watched in [`super::readers`].
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::clock;
 pub(super) struct Busy {
     now: AtomicUsize,
     ever: AtomicUsize,
+    /// Whether the last read gave bytes: nobody is waiting for more then, nor for the end.
+    is_deaf: AtomicBool,
 }
 
 impl Busy {
@@ -30,6 +32,11 @@ impl Busy {
         self.now.fetch_add(1, Ordering::Relaxed);
         self.ever.fetch_add(1, Ordering::Relaxed);
         BusyGuard(self.clone())
+    }
+
+    /// Whether a request is being served and nobody would notice that its client goes away.
+    fn is_deaf(&self) -> bool {
+        !self.is_idle() && self.is_deaf.load(Ordering::Relaxed)
     }
 
     fn is_idle(&self) -> bool {
@@ -44,6 +51,32 @@ impl Drop for BusyGuard {
     fn drop(&mut self) {
         self.0.now.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// How often a connection is looked at while nobody reads from it.
+const LOOK_EVERY: Duration = Duration::from_millis(40);
+
+/// Resolves when the client of a request in service has gone while nobody was reading.
+///
+/// It is polled whenever its connection is, and asks for a timer only while that is deaf: an ordinary request costs one
+/// comparison.
+pub(super) async fn left_unheard(busy: Arc<Busy>, has_left: impl Fn() -> bool) {
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(move |cx| {
+        loop {
+            if !busy.is_deaf() {
+                timer = None;
+                return Poll::Pending;
+            }
+            let waiting = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK_EVERY)));
+            std::task::ready!(waiting.as_mut().poll(cx));
+            if has_left() {
+                return Poll::Ready(());
+            }
+            timer = None;
+        }
+    })
+    .await;
 }
 
 /// How long a client may take.
@@ -137,6 +170,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let result = Pin::new(&mut this.inner).poll_read(cx, buf);
+        this.busy.is_deaf.store(result.is_ready(), Ordering::Relaxed);
         let Some(limit) = this.patience.head else { return result };
         let ever = this.busy.ever.load(Ordering::Relaxed);
         if !this.busy.is_idle() || this.head.as_ref().is_some_and(|head| head.after != ever) {

@@ -7,6 +7,7 @@ mod listener;
 mod readers;
 mod routes;
 mod serve;
+mod socket;
 mod worker;
 
 pub use body::{Broken, Feed, ReplyBody};

@@ -121,7 +121,8 @@ async fn answer(
     let dialect = dialect(&route);
     let (head, body) = request.into_parts();
     let limit = visit.thread.house.limits.header_bytes;
-    let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let line = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let size = line + head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
     if size > limit {
         let message = format!("the request's headers have {size} bytes, at most {limit} are accepted");
         pipeline::turn_away(body, &head.headers, &mut visit).await;
@@ -140,14 +141,14 @@ async fn answer(
         Route::ModelList(_) => pipeline::models(dialect, None, &head.headers, query, &mut visit),
         Route::Model(_, id) => pipeline::models(dialect, Some(&id), &head.headers, query, &mut visit),
         Route::MethodNotAllowed(_, allowed) => {
-            let message = format!("{} takes {allowed}, not {}", head.uri.path(), head.method);
+            let message = format!("{} takes {allowed}, not {}", client_text(head.uri.path()), head.method);
             let mut refusal = Refusal::new(ErrorCode::MethodNotAllowed, message);
             let allow = HeaderMap::from_iter([(header::ALLOW, HeaderValue::from_static(allowed))]);
             refusal.headers = Some(Box::new(allow));
             Err(refusal)
         }
         Route::NotFound(_) | Route::Healthz | Route::Readyz => {
-            let message = format!("no such path: {} {}", head.method, head.uri.path());
+            let message = format!("no such path: {} {}", head.method, client_text(head.uri.path()));
             Err(Refusal::new(ErrorCode::RouteNotFound, message))
         }
     };

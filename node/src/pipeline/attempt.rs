@@ -30,6 +30,8 @@ use crate::view::{CallLimits, Credential, Member};
 
 /// Whole replies up to this size are read, and checked to be JSON, before the client hears of them.
 const WHOLE_BYTES: usize = 8 << 20;
+/// What is kept of a stream before its first content: roles, pings and comments are small.
+const PRELUDE_BYTES: usize = 1 << 20;
 /// More than this of an error's body says nothing new.
 const ERROR_BYTES: usize = 64 << 10;
 /// Checking larger replies takes longer than a data thread may be held up.
@@ -64,7 +66,7 @@ pub(super) struct Deadlines {
 
 impl Deadlines {
     /// The deadline of a step that may take `limit` from now, within the whole.
-    fn step(&self, limit: Duration) -> tokio::time::Instant {
+    pub(super) fn step(&self, limit: Duration) -> tokio::time::Instant {
         let step = clock::now().checked_add(limit).unwrap_or(self.total);
         tokio::time::Instant::from_std(step.min(self.total))
     }
@@ -91,8 +93,9 @@ pub(super) async fn attempt(
     };
     let span = spans::attempt(&tracing::Span::current(), &target, 0);
     visit.attempt(target);
-    let opened = open(call, member, prepared, lost, deadlines, visit).instrument(span).await;
-    if let Err(refusal) = &opened {
+    let mut opened = open(call, member, prepared, lost, deadlines, visit).instrument(span).await;
+    if let Err(refusal) = &mut opened {
+        keep_secret(refusal, member.credential.as_deref());
         tell_operator(member, refusal);
         visit.attempt_ended(AttemptEnd::Failed(refusal.fault.unwrap_or(Fault::Provider)));
     }
@@ -114,6 +117,17 @@ fn tell_operator(member: &Member, refusal: &Refusal) {
     }
 }
 
+/// Keeps our credential from the client, whatever the provider says of it.
+fn keep_secret(refusal: &mut Refusal, credential: Option<&Credential>) {
+    if let Cow::Owned(clean) = without_secret(&refusal.message, credential) {
+        refusal.message = clean;
+    }
+    let told = refusal.verbatim.as_ref().map(|words| String::from_utf8_lossy(words));
+    if told.is_some_and(|words| matches!(without_secret(&words, credential), Cow::Owned(_))) {
+        refusal.verbatim = None;
+    }
+}
+
 /// As much of a provider's words as an operator needs to know what is wrong.
 const DETAIL_CHARS: usize = 200;
 
@@ -121,7 +135,7 @@ const DETAIL_CHARS: usize = 200;
 fn without_secret<'a>(words: &'a str, credential: Option<&Credential>) -> Cow<'a, str> {
     let sent = credential.and_then(|credential| credential.value.to_str().ok());
     match sent.map(|sent| sent.strip_prefix("Bearer ").unwrap_or(sent)) {
-        Some(secret) if words.contains(secret) => words.replace(secret, "[credential]").into(),
+        Some(secret) if !secret.is_empty() && words.contains(secret) => words.replace(secret, "[credential]").into(),
         Some(_) | None => words.into(),
     }
 }
@@ -159,7 +173,7 @@ async fn open(
     }
     if call.peeked.stream && streams(call.operation) {
         let (words, _) = read(&mut body, ERROR_BYTES, deadlines).await?;
-        return Err(not_a_stream(provider, &words));
+        return Err(not_a_stream(call.operation, provider, &words));
     }
     let (whole, is_all) = read(&mut body, WHOLE_BYTES, deadlines).await?;
     if !is_all {
@@ -191,6 +205,9 @@ async fn begin(source: &mut Source, deadlines: Deadlines, visit: &mut Visit) -> 
         if let Some(mut before) = begun.take() {
             before.extend_from_slice(&batch.bytes);
             batch.bytes = before.freeze();
+        }
+        if !batch.has_content && batch.bytes.len() > PRELUDE_BYTES {
+            return Err(failure::invalid("it says much and answers nothing"));
         }
         if batch.has_content || batch.is_end {
             return Ok(batch);
@@ -290,15 +307,42 @@ fn refused_in_a_success(provider: Dialect, headers: &HeaderMap, words: Bytes, op
     failure::of_answer(failure::status_of(&error), error, words, headers, provider)
 }
 
-fn not_a_stream(provider: Dialect, words: &[u8]) -> Refusal {
-    let error = classify_event(provider, words);
-    match error.message {
-        Some(_) => failure::of_answer(failure::status_of(&error), error, None, &HeaderMap::new(), provider),
-        None => failure::invalid("a stream was asked for and something else came"),
+fn not_a_stream(operation: Operation, provider: Dialect, words: &[u8]) -> Refusal {
+    if !reply_usage(operation, words).is_ok_and(|reply| reply.is_error) {
+        return failure::invalid("a stream was asked for and something else came");
     }
+    let error = classify_event(provider, words);
+    failure::of_answer(failure::status_of(&error), error, None, &HeaderMap::new(), provider)
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-    kind.and_then(|kind| kind.get(..17)).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+    // A reply of which nothing is said is what was asked for.
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return true };
+    Some(kind.as_bytes())
+        .and_then(|kind| kind.get(..17))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use troupe_proto::failure::ErrorCode;
+    use troupe_proto::id::CredentialId;
+
+    use super::*;
+
+    #[test]
+    fn a_provider_that_repeats_our_credential_is_not_quoted() {
+        let value = http::HeaderValue::from_static("Bearer sk-ours");
+        let credential = Credential { id: CredentialId::new("main"), header: HeaderName::from_static("x"), value };
+        let refusal = |words: &'static str| {
+            let mut refusal = Refusal::new(ErrorCode::ProviderError, words);
+            refusal.verbatim = Some(Bytes::from_static(words.as_bytes()));
+            keep_secret(&mut refusal, Some(&credential));
+            (refusal.message, refusal.verbatim.is_some())
+        };
+
+        assert_eq!(refusal("boom sk-ours"), ("boom [credential]".to_owned(), false));
+        assert_eq!(refusal("boom"), ("boom".to_owned(), true));
+    }
 }

@@ -79,7 +79,9 @@ async fn read(mut body: Incoming, headers: &HeaderMap, limits: &Limits) -> Resul
     let mut whole = if body.is_end_stream() || announced == Some(first.len()) {
         return Ok(first);
     } else {
-        let mut whole = BytesMut::with_capacity(announced.unwrap_or(first.len().saturating_mul(2)));
+        // Room for what has come, not for what was announced: announcing costs nothing.
+        let expected = announced.unwrap_or(0).min(ROOM_AT_ONCE);
+        let mut whole = BytesMut::with_capacity(expected.max(first.len().saturating_mul(2)));
         whole.extend_from_slice(&first);
         whole
     };
@@ -109,9 +111,25 @@ async fn piece(body: &mut Incoming, deadline: tokio::time::Instant) -> Result<Op
                 Err(_trailers) => {}
             },
             Some(Err(error)) => {
-                return Err(Refusal::new(ErrorCode::ClientClosed, format!("the request's body broke off: {error}")));
+                return Err(broken(&error));
             }
         }
+    }
+}
+
+/// The most room made for a body before it has come.
+const ROOM_AT_ONCE: usize = 256 << 10;
+
+/// A body that cannot be read on: its client has gone, or frames it as nobody can read.
+fn broken(error: &hyper::Error) -> Refusal {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let is_malformed = cause.is_some_and(|cause| {
+        matches!(cause.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
+    });
+    if is_malformed {
+        Refusal::new(ErrorCode::InvalidJson, "the request's body cannot be read: its chunks are not well formed")
+    } else {
+        Refusal::new(ErrorCode::ClientClosed, format!("the request's body broke off: {error}"))
     }
 }
 

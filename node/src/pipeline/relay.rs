@@ -4,9 +4,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use troupe_dialect::translate::{Loss, header_value};
 use troupe_dialect::{Dialect, Operation, headers as allowed, sse};
 use troupe_proto::failure::{ErrorCode, Fault};
@@ -68,7 +69,7 @@ pub(super) fn large(
         let mut sent = u64::try_from(read.len()).unwrap_or(u64::MAX);
         feed.send(read).await;
         loop {
-            let chunk = match timeout(deadlines.limits.idle, rest.chunk()).await {
+            let chunk = match timeout_at(deadlines.step(deadlines.limits.idle), rest.chunk()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(chunk))) if clock::now() < deadlines.total => chunk,
                 Ok(Some(_)) | Err(_) => {
@@ -145,7 +146,10 @@ pub(super) async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<
                 is_end = batch.is_end;
                 sent += batch.bytes.len();
                 // Noted at once, because a client that leaves ends this future where it stands.
-                visit.note(|record| record.bytes_out = u64::try_from(sent).unwrap_or(u64::MAX));
+                visit.note(|record| {
+                    record.bytes_out = u64::try_from(sent).unwrap_or(u64::MAX);
+                    record.usage = source.usage();
+                });
                 feed.send(batch.bytes).await;
                 pace.read(clock::now());
                 // A stream that always has more never lets the timer speak.
@@ -166,10 +170,6 @@ pub(super) async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<
             },
         }
     };
-    // The connection can serve another call once its reply was read to the end; a client need not wait for that.
-    if broken.is_none() && !source.is_over() && timeout(REST, source.rest()).await.is_err() {
-        tracing::debug!("a provider left its stream open behind the end");
-    }
     let lost = source.lost().to_vec();
     visit.note(|record| {
         record.usage = source.usage();
@@ -180,6 +180,9 @@ pub(super) async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<
         None => {
             visit.attempt_ended(AttemptEnd::Finished);
             visit.end(Outcome::Finished);
+            if !source.is_over() {
+                read_rest(source);
+            }
             Ok(())
         }
         Some(Told { refusal, words, is_end }) => {
@@ -196,6 +199,18 @@ pub(super) async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<
             tokio::time::sleep(LAST_WORDS).await;
             Err(Broken)
         }
+    }
+}
+
+/// Reads a reply behind its wire's end, so that its connection can serve another call. Most providers have ended it by
+/// now; a client need not wait for one that has not.
+fn read_rest(mut source: Box<Source>) {
+    if source.rest().now_or_never().is_none() {
+        tokio::spawn(async move {
+            if timeout(REST, source.rest()).await.is_err() {
+                tracing::debug!("a provider left its stream open behind the end");
+            }
+        });
     }
 }
 

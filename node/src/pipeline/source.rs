@@ -99,6 +99,11 @@ impl Source {
             }
             match self.body.chunk().await {
                 Some(Ok(chunk)) => self.framer.push(chunk),
+                // All of it was said: how the connection ends is no matter.
+                Some(Err(_)) if self.lens.is_whole() => {
+                    self.is_over = true;
+                    self.framer.finish();
+                }
                 Some(Err(error)) => return Err(Break::Lost(error.to_string())),
                 None => {
                     self.is_over = true;
@@ -199,6 +204,14 @@ impl Source {
 }
 
 impl Lens {
+    /// Whether every part of the reply was seen.
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::Same(meter) => meter.finished(),
+            Self::Other { translator, .. } => translator.finished(),
+        }
+    }
+
     fn look(&mut self, frame: &Frame) -> Result<Look, Break> {
         match self {
             Self::Same(meter) => {
