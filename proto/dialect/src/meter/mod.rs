@@ -7,7 +7,9 @@
 //!            `-> finished(): every part of it was seen   (STREAM-1)
 //! ```
 //! The end of a chat stream is `[DONE]`, which some servers never send; it is *finished* once every choice has its
-//! `finish_reason`. A `[DONE]` that comes before that is held back: a broken stream must not end like a whole one.
+//! `finish_reason`, also where the connection then breaks before a `[DONE]`. A `[DONE]` that comes before that is held
+//! back: a broken stream must not end like a whole one. What comes after the end, comments too, is kept from the client,
+//! however the provider cut its bytes.
 
 mod anthropic;
 mod chat;
@@ -63,6 +65,7 @@ pub struct Seen {
 
 impl Seen {
     const FORWARD: Self = Self { relay: Relay::Forward, content: false, end: false, invalid: false };
+    const DROP: Self = Self { relay: Relay::Drop, content: false, end: false, invalid: false };
     const INVALID: Self = Self { relay: Relay::Drop, content: false, end: false, invalid: true };
 }
 
@@ -78,6 +81,8 @@ pub struct StreamMeter {
     finish: Option<&'static str>,
     error: Option<Classified>,
     ended: bool,
+    /// The wire's last event was seen, whole or not: nothing after it is of use.
+    over: bool,
     next_sequence: u64,
 }
 
@@ -95,6 +100,7 @@ impl StreamMeter {
             finish: None,
             error: None,
             ended: false,
+            over: false,
             next_sequence: 0,
         }
     }
@@ -107,8 +113,17 @@ impl StreamMeter {
         self
     }
 
-    /// Takes in the next event.
+    /// Takes in the next event. After the one whose [`Seen::end`] is set, everything is dropped and counts for nothing.
     pub fn observe(&mut self, frame: &Frame) -> Seen {
+        if self.over {
+            return Seen::DROP;
+        }
+        let seen = self.observe_event(frame);
+        self.over = seen.end;
+        seen
+    }
+
+    fn observe_event(&mut self, frame: &Frame) -> Seen {
         if !frame.has_data() {
             return Seen::FORWARD;
         }
@@ -132,7 +147,12 @@ impl StreamMeter {
         self.openai.or_else(|| self.anthropic.as_ref().map(AnthropicUsage::normal))
     }
 
-    /// Whether the wire's end was seen, without an error: only then may the client's stream end like a whole one.
+    /// Whether the reply is whole, without an error: only then may the client's stream end like a whole one.
+    ///
+    /// It says nothing about the connection: once it is true, a reset or a missing `[DONE]` takes nothing from the
+    /// reply. Chat and completions: every choice that was expected ([`Self::with_choices`]) or came has its finish
+    /// reason, which may be events before [`Seen::end`]; usage may still follow. Messages and Responses: the last event
+    /// was seen.
     pub fn finished(&self) -> bool {
         match self.op {
             Operation::Chat | Operation::Completions => self.choices.all_finished() && self.error.is_none(),
@@ -170,9 +190,7 @@ impl StreamMeter {
                 Seen { relay, end: true, ..Seen::FORWARD }
             }
             // A stray marker of the other wire, which some gateways add. Clients of these wires do not want it.
-            Operation::Responses | Operation::Messages | Operation::Embeddings | Operation::CountTokens => {
-                Seen { relay: Relay::Drop, ..Seen::FORWARD }
-            }
+            Operation::Responses | Operation::Messages | Operation::Embeddings | Operation::CountTokens => Seen::DROP,
         }
     }
 

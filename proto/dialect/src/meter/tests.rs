@@ -100,6 +100,49 @@ fn a_stream_that_broke_before_the_second_of_two_choices_is_not_finished() {
 }
 
 #[test]
+fn a_chat_stream_is_finished_by_its_reasons_and_needs_no_done() {
+    let mut meter = StreamMeter::new(Operation::Chat, false).with_choices(2);
+
+    meter.observe(&frame(r#"{"choices":[{"index":1,"delta":{},"finish_reason":"stop"}]}"#));
+    assert!(!meter.finished());
+    meter.observe(&frame(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}"#));
+
+    assert!(meter.finished());
+}
+
+#[test]
+fn what_follows_the_end_is_kept_from_the_client_and_counts_for_nothing() {
+    let ends = [
+        (Operation::Chat, "[DONE]"),
+        (Operation::Messages, r#"{"type":"message_stop"}"#),
+        (Operation::Responses, r#"{"type":"response.completed","response":{"status":"completed"}}"#),
+    ];
+    for (op, end) in ends {
+        let mut meter = StreamMeter::new(op, false);
+        if op == Operation::Chat {
+            meter.observe(&frame(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#));
+        }
+        let last = meter.observe(&frame(end));
+        assert!(last.end && last.relay == Relay::Forward && meter.finished(), "{end}");
+
+        let mut after = frames(b": a comment\n\nevent: ping\n\n");
+        after.extend([
+            end,
+            "[DONE]",
+            "oops",
+            r#"{"type":"error","error":{"type":"api_error","message":"late"}}"#,
+            r#"{"error":{"message":"late"}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"x"}}"#,
+            r#"{"choices":[{"index":1,"delta":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#,
+        ].map(frame));
+        for frame in after {
+            assert_eq!(meter.observe(&frame), Seen::DROP, "{frame:?}");
+        }
+        assert!(meter.finished() && meter.usage().is_none() && meter.in_band_error().is_none(), "{end}");
+    }
+}
+
+#[test]
 fn the_next_number_of_a_responses_stream_follows_the_last_seen() {
     let mut meter = StreamMeter::new(Operation::Responses, false);
 

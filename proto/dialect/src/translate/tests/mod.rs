@@ -2,6 +2,7 @@ mod generate;
 mod goldens;
 mod lossless;
 mod properties;
+mod streams;
 
 use super::{RequestOptions, TokenLimitName};
 

@@ -10,7 +10,7 @@ use crate::reply::Reply;
 use crate::translate::{Context, StreamTranslator, request};
 use crate::{Dialect, Operation, anthropic, openai};
 
-fn context(upstream: Dialect) -> Context {
+pub(super) fn context(upstream: Dialect) -> Context {
     let client = match upstream {
         Dialect::Anthropic => Operation::Chat,
         Dialect::OpenAi => Operation::Messages,
