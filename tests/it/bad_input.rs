@@ -47,7 +47,9 @@ async fn a_body_that_is_no_sound_json_is_refused() {
             "messages",
         ),
         (format!(r#"{{"model":"o-x",{prompt},"metadata":{{"a":{{"b":1,"b":2}}}}}}"#).into(), "duplicate_key", "b"),
+        (r#"{"model":"o-x","max_tokens":{"a":1,"a":2},"messages":[]}"#.into(), "duplicate_key", "max_tokens"),
         (format!(r#"{{"model":"o-x","messages":{open}{close}}}"#).into(), "invalid_json", "deep"),
+        (format!(r#"{{"model":"o-x","max_tokens":{open}{close},"messages":[]}}"#).into(), "invalid_json", "deep"),
         (format!(r#"{{"model":"o-x",{prompt},"other":{open}"#).into(), "invalid_json", ""),
     ];
 

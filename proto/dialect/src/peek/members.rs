@@ -1,4 +1,4 @@
-//! The outermost members of a request: the known ones kept as raw text, the others walked.
+//! The outermost members of a request: those whose place matters are kept as raw text, the others walked.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,9 +7,10 @@ use serde::Deserializer as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::whole::Whole;
 use super::{BadBody, MODEL_BYTES_MAX, Peeked};
 use crate::Operation;
-use crate::json::{BadJson, Key, Kind, Walk, Walker};
+use crate::json::{self, BadJson, DEPTH_MAX, Key, Kind, Walk, Walker};
 
 /// The members that are read, as they stand in the body.
 #[derive(Debug, Default)]
@@ -17,9 +18,9 @@ pub(super) struct Members<'a> {
     model: Option<&'a RawValue>,
     stream: Option<&'a RawValue>,
     stream_options: Option<&'a RawValue>,
-    n: Option<&'a RawValue>,
+    n: Option<u64>,
     /// The output limits; a request may name two.
-    limits: [Option<&'a RawValue>; 2],
+    limits: [Option<u64>; 2],
     /// What kind of value carries the prompt, for the operations that must have one.
     prompt: Option<Kind>,
 }
@@ -76,8 +77,8 @@ impl<'a> Members<'a> {
             | Operation::Messages
             | Operation::CountTokens => None,
         };
-        let max_tokens = self.limits.into_iter().filter_map(whole).max();
-        Ok(Peeked { model, stream, include_usage, max_tokens, n: whole(self.n), model_at, usage_edit })
+        let max_tokens = self.limits.into_iter().flatten().max();
+        Ok(Peeked { model, stream, include_usage, max_tokens, n: self.n, model_at, usage_edit })
     }
 
     fn check_prompt(&self, op: Operation) -> Result<(), BadBody> {
@@ -116,14 +117,17 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
             let role = Role::of(self.op, &name);
             names.add::<A::Error>(name)?;
             match role {
+                // The model and `stream` may not be a list or an object, so there is nothing in them to walk.
                 Role::Model => members.model = Some(map.next_value()?),
                 Role::Stream => members.stream = Some(map.next_value()?),
                 Role::StreamOptions => members.stream_options = Some(map.next_value()?),
-                Role::N => members.n = Some(map.next_value()?),
+                Role::N => {
+                    members.n = map.next_value_seed(Whole::new(self.walk)).inspect_err(|_| names.note())?;
+                }
                 Role::Limit(at) => {
-                    let value = map.next_value()?;
+                    let value = map.next_value_seed(Whole::new(self.walk)).inspect_err(|_| names.note())?;
                     if let Some(limit) = members.limits.get_mut(at) {
-                        *limit = Some(value);
+                        *limit = value;
                     }
                 }
                 Role::Prompt => {
@@ -170,10 +174,6 @@ fn boolean(name: &str, value: Option<&RawValue>) -> Result<bool, BadBody> {
     }
 }
 
-fn whole(value: Option<&RawValue>) -> Option<u64> {
-    value?.get().parse().ok()
-}
-
 /// What `stream_options` says about usage, and where.
 enum StreamOptions {
     Absent,
@@ -199,6 +199,14 @@ impl StreamOptions {
                 return Err(BadBody::expected("stream_options", "an object", value.get()));
             }
         }
+        // It is read by itself, so its depth is counted from itself. Only a long text can come near the bound; that is
+        // walked once more, a level further in.
+        let too_deep = || BadBody::field("stream_options", "nests too deeply");
+        if value.get().len() > DEPTH_MAX
+            && let Err(BadJson::TooDeep { .. }) = json::check(format!("[{}]", value.get()).as_bytes())
+        {
+            return Err(too_deep());
+        }
         let walk = Walk::default();
         let mut reader = serde_json::Deserializer::from_str(value.get());
         let found = (&mut reader).deserialize_map(Options { walk: &walk });
@@ -209,7 +217,7 @@ impl StreamOptions {
                 param: Some(format!("stream_options.{key}")),
             },
             // The place would be counted from the start of this member.
-            BadJson::TooDeep { .. } => BadBody::field("stream_options", "nests too deeply"),
+            BadJson::TooDeep { .. } => too_deep(),
             BadJson::NotUtf8 { .. } | BadJson::Syntax { .. } | BadJson::NotAnObject { .. } => {
                 BadBody::field("stream_options", "is not valid JSON")
             }

@@ -8,6 +8,7 @@ mod edit;
 mod members;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::ops::Range;
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::json::DEPTH_MAX;
 
 const ALL_EDITS: Edits<'static> = Edits { model: Some("served \"model\""), include_usage: true };
 
@@ -88,6 +89,84 @@ fn a_member_that_is_not_read_may_be_of_any_type() {
     let peeked = chat(body).unwrap();
 
     assert_eq!((peeked.max_tokens, peeked.n), (None, None));
+}
+
+/// A request with one more member, or with another value for one it has.
+fn with_member(name: &str, value: &str) -> Bytes {
+    let rest = [("model", "\"m\""), ("messages", "[]"), ("input", "[]")];
+    let rest = rest.iter().filter(|(known, _)| *known != name).map(|(name, value)| format!("{name:?}:{value}"));
+    let members: Vec<_> = rest.chain([format!("{name:?}:{value}")]).collect();
+    Bytes::from(format!("{{{}}}", members.join(",")))
+}
+
+const READ_MEMBERS: [&str; 11] = [
+    "model",
+    "messages",
+    "input",
+    "stream",
+    "stream_options",
+    "n",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "metadata",
+    "prompt",
+];
+
+#[test]
+fn a_name_that_is_there_twice_is_refused_in_every_member() {
+    for op in ["chat", "completions", "responses", "embeddings", "messages", "count_tokens"].map(operation) {
+        for name in READ_MEMBERS {
+            for value in [r#"{"a":1,"a":2}"#, r#"[{"b":[{"a":1,"\u0061":2}]}]"#, r#"{"x":{"a":1,"a":2}}"#] {
+                let refused = peek(op, &with_member(name, value)).map(|_| ()).unwrap_err();
+
+                // What may be no list and no object is refused for that first.
+                let code = if refused.param.as_deref() == Some(name) {
+                    ErrorCode::InvalidField
+                } else {
+                    ErrorCode::DuplicateKey
+                };
+                assert_eq!(refused.code, code, "{op:?} {name} {value}");
+            }
+        }
+    }
+    let twice = chat(r#"{"model":"m","n":{"a":1,"a":2},"messages":[]}"#).unwrap_err();
+    assert_eq!((twice.code, twice.param.as_deref()), (ErrorCode::DuplicateKey, Some("n.a")));
+}
+
+#[test]
+fn what_nests_too_deeply_is_refused_in_every_member_at_the_same_depth() {
+    let nested = |name: &str, depth: usize| match name {
+        "stream_options" => format!(r#"{{"x":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1)),
+        _ => format!("{}{}", "[".repeat(depth), "]".repeat(depth)),
+    };
+    for op in ["chat", "completions", "responses", "embeddings", "messages", "count_tokens"].map(operation) {
+        for name in READ_MEMBERS {
+            for depth in [DEPTH_MAX - 2, DEPTH_MAX - 1, 3000] {
+                let body = with_member(name, &nested(name, depth));
+                let reads = json::check(&body).is_ok();
+                assert_eq!(reads, depth == DEPTH_MAX - 2);
+                let seen = peek(op, &body);
+                if !reads {
+                    assert!(seen.is_err(), "{op:?} {name} {depth}");
+                } else if !matches!(name, "model" | "stream") {
+                    assert!(seen.is_ok(), "{op:?} {name} {depth}: {seen:?}");
+                }
+            }
+        }
+    }
+    let deep = Bytes::from(format!(r#"{{"model":"m","max_tokens":{},"messages":[]}}"#, nested("", 3000)));
+    assert_eq!(peek(Operation::Chat, &deep).unwrap_err().code, ErrorCode::InvalidJson);
+}
+
+#[test]
+fn a_limit_is_read_where_it_is_a_whole_number() {
+    let numbers = [("7", Some(7)), ("0", Some(0)), ("-1", None), ("7.0", None), ("1e2", None), ("true", None)];
+    for (text, number) in numbers.into_iter().chain([("18446744073709551615", Some(u64::MAX)), ("{}", None)]) {
+        let peeked = chat(&format!(r#"{{"model":"m","messages":[],"n":{text},"max_tokens":{text}}}"#)).unwrap();
+
+        assert_eq!((peeked.n, peeked.max_tokens), (number, number), "{text}");
+    }
 }
 
 #[test]
