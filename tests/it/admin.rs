@@ -50,6 +50,9 @@ async fn probes_answer_on_both_ports_without_a_key() {
             assert_eq!((reply.status, reply.text().as_str()), (200, words), "{path}");
             let head = client.call(Method::HEAD, path, "").await.reply().await;
             assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+            let options = client.call(Method::OPTIONS, path, "").await.reply().await;
+            assert!([200, 204].contains(&options.status) && options.body.is_empty(), "{path}: {}", options.status);
+            assert_eq!(options.header("allow"), Some("GET, HEAD, OPTIONS"), "{path}");
         }
         assert!(client.get("/readyz?verbose").await.text().contains("[+] "));
     }

@@ -310,7 +310,7 @@ async fn a_wrong_method_is_a_405_that_names_the_right_one() {
             (Method::DELETE, "/anthropic/v1/messages/count_tokens", "POST", Dialect::Anthropic),
             (Method::POST, "/v1/models", "GET, HEAD", Dialect::OpenAi),
             (Method::DELETE, "/v1/models/gpt-4o", "GET, HEAD", Dialect::OpenAi),
-            (Method::POST, "/healthz", "GET, HEAD", Dialect::OpenAi),
+            (Method::POST, "/healthz", "GET, HEAD, OPTIONS", Dialect::OpenAi),
         ] {
             let reply = client.call(method, path, Bytes::new()).await.reply().await;
 

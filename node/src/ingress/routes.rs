@@ -34,8 +34,8 @@ pub(super) fn find(method: &Method, path: &str, headers: &HeaderMap) -> Route {
     let dialect = prefix.unwrap_or_else(|| guess(path, headers));
     let Some(rest) = rest else { return Route::NotFound(dialect) };
     match (rest, prefix) {
-        ("/healthz", None) => get(method, dialect, Route::Healthz),
-        ("/readyz", None) => get(method, dialect, Route::Readyz),
+        ("/healthz", None) => probe(method, dialect, Route::Healthz),
+        ("/readyz", None) => probe(method, dialect, Route::Readyz),
         ("/v1/models", _) => get(method, dialect, Route::ModelList(dialect)),
         _ => match (Operation::of_path(rest), rest.strip_prefix("/v1/models/")) {
             (Some(operation), _) if prefix.is_some_and(|prefix| prefix != operation.dialect()) => {
@@ -55,6 +55,15 @@ pub(super) fn find(method: &Method, path: &str, headers: &HeaderMap) -> Route {
 fn get(method: &Method, dialect: Dialect, route: Route) -> Route {
     if method == Method::GET || method == Method::HEAD { route } else { Route::MethodNotAllowed(dialect, "GET, HEAD") }
 }
+
+/// Some balancers probe with OPTIONS unless they are told otherwise.
+fn probe(method: &Method, dialect: Dialect, route: Route) -> Route {
+    let is_asked = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
+    if is_asked { route } else { Route::MethodNotAllowed(dialect, PROBE_METHODS) }
+}
+
+/// What `/healthz` and `/readyz` take.
+pub(super) const PROBE_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// The dialect of a client on a path that both have, or neither: Anthropic's SDKs always send their version.
 fn guess(path: &str, headers: &HeaderMap) -> Dialect {
@@ -102,6 +111,14 @@ mod tests {
         let route = find(&Method::GET, "/v1/messages", &HeaderMap::new());
 
         assert_eq!(route, Route::MethodNotAllowed(Dialect::Anthropic, "POST"));
-        assert_eq!(post("/readyz"), Route::MethodNotAllowed(Dialect::OpenAi, "GET, HEAD"));
+        assert_eq!(post("/readyz"), Route::MethodNotAllowed(Dialect::OpenAi, "GET, HEAD, OPTIONS"));
+    }
+
+    #[test]
+    fn probes_take_options_and_nothing_else_does() {
+        let options = |path: &str| find(&Method::OPTIONS, path, &HeaderMap::new());
+
+        assert_eq!((options("/healthz"), options("/readyz")), (Route::Healthz, Route::Readyz));
+        assert_eq!(options("/v1/models"), Route::MethodNotAllowed(Dialect::OpenAi, "GET, HEAD"));
     }
 }

@@ -31,16 +31,16 @@ pub(super) async fn serve(
     client: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
-    let is_head = request.method() == Method::HEAD;
+    let (is_head, is_options) = (request.method() == Method::HEAD, request.method() == Method::OPTIONS);
     let mut response = match routes::find(request.method(), request.uri().path(), request.headers()) {
         Route::Healthz => {
             let (status, text) = thread.house.health.healthz();
-            probe(status, text)
+            probe(status, if is_options { None } else { Some(text.into()) })
         }
         Route::Readyz => {
             let verbose = request.uri().query().is_some_and(|query| query.contains("verbose"));
             let (status, text) = thread.house.health.readyz(verbose);
-            probe(status, text)
+            probe(status, if is_options { None } else { Some(text.into()) })
         }
         route @ (Route::Call(_)
         | Route::ModelList(_)
@@ -58,10 +58,15 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-fn probe(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::whole(text));
+/// The answer to a probe; without a text it says what else may be asked.
+fn probe(status: StatusCode, text: Option<Bytes>) -> Response<ReplyBody> {
+    let (name, value) = match text {
+        Some(_) => (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        None => (header::ALLOW, routes::PROBE_METHODS),
+    };
+    let mut response = Response::new(text.map_or(ReplyBody::Whole(None), ReplyBody::whole));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }
 
