@@ -216,7 +216,8 @@ async fn a_start_that_fails_says_what_to_do() {
     let said = site.fails(&serve(&["--data-dir", "a-file/below"]), 1).await;
     assert!(said.contains("a-file/below") && said.contains("data_dir"), "{said}");
     let said = site.fails(&serve(&["--log-access", "nowhere/access.log"]), 1).await;
-    assert!(said.contains("nowhere/access.log"), "{said}");
+    assert!(said.contains("nowhere/access.log") && said.contains("--log-access"), "{said}");
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
     let said = site.fails(&serve(&["--spec", "absent.toml"]), 1).await;
     assert!(said.contains("absent.toml"), "{said}");
     let said = site.fails(&serve(&["--limits-body-bytes", "many"]), 1).await;

@@ -56,7 +56,10 @@ impl Destination {
 #[derive(Debug, thiserror::Error)]
 pub enum AccessLogError {
     /// The file could not be opened for appending.
-    #[error("the access log {path} cannot be opened")]
+    #[error(
+        "the access log {path} cannot be opened: {source}; let this user write there, \
+         or name another file, stdout or off with --log-access (log.access)"
+    )]
     Open {
         /// The file.
         path: PathBuf,
