@@ -109,7 +109,7 @@ fn tell_operator(member: &Member, refusal: &Refusal) {
         Some(Fault::Credential | Fault::Quota | Fault::Provider | Fault::Ours) | None => true,
         Some(Fault::Client | Fault::Capacity | Fault::ContextLength) => false,
     };
-    if concerns_operator && provider.quiet.may_speak(clock::unix_seconds()) {
+    if concerns_operator && provider.quiet.may_speak(refusal.code, clock::unix_seconds()) {
         let detail = refusal.detail.as_deref().unwrap_or(refusal.message.as_str());
         // Cut, because some providers repeat the prompt too.
         let detail: String = without_secret(detail, member.credential.as_deref()).chars().take(DETAIL_CHARS).collect();
