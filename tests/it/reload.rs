@@ -1,5 +1,7 @@
 //! A change of the spec file, live.
 
+use std::process::Command;
+
 use troupe_loadtest::mock::{Mock, MockOptions};
 use troupe_tests::ask::{Dialect, words};
 use troupe_tests::world::{KEY, KEY_LIMITED};
@@ -111,4 +113,22 @@ async fn a_reload_that_is_asked_for_happens_at_once_and_opens_the_access_log_aga
     assert_eq!(std::fs::read_to_string(rotated).unwrap().lines().count(), 1);
     until("the reload", || world.node.reloads().ok() == 1).await;
     assert_eq!(world.metric(r#"troupe_config_reloads_total{outcome="unchanged"}"#).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_files_place_is_refused_and_the_next_file_is_read() {
+    let world = World::new().start().await;
+    let good = std::fs::read_to_string(world.spec_path()).unwrap();
+    let aside = world.dir().join("pipe");
+    assert!(Command::new("mkfifo").arg(&aside).status().unwrap().success());
+
+    std::fs::rename(&aside, world.spec_path()).unwrap();
+    until("the pipe is refused", || world.node.reloads().failed() == 1).await;
+    let error = world.node.reloads().last_error().unwrap();
+    assert!(error.contains("spec.toml") && error.contains("is not a file"), "{error}");
+
+    std::fs::remove_file(world.spec_path()).unwrap();
+    std::fs::write(world.spec_path(), good + "[models.fresh]\ntargets = [{ provider = \"o\" }]\n").unwrap();
+    until("the file is read", || world.node.reloads().ok() == 1).await;
+    assert_eq!(world.client().post(PATH, ask("fresh")).await.status, 200);
 }
