@@ -22,3 +22,4 @@ mod serves;
 mod streams;
 mod tls;
 mod told;
+mod upstream;

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use troupe_proto::id::ProviderId;
 
 use super::connect::{ConnectError, Version, connect};
+use super::one::One;
 use super::{Endpoint, UpstreamBody};
 use crate::clock;
 use crate::telemetry::metrics::{Connect, Metrics, Present};
@@ -53,7 +54,7 @@ type Turn = tokio::sync::Mutex<()>;
 
 /// An HTTP/1.1 connection between calls. The last one back is the first one out: few stay warm, the rest can close.
 struct Idle {
-    sender: http1::SendRequest<Body>,
+    connection: One,
     since: Instant,
 }
 
@@ -97,7 +98,7 @@ pub(super) struct Lease {
 }
 
 enum Connection {
-    One(http1::SendRequest<Body>),
+    One(One),
     Many(StreamGuard),
 }
 
@@ -114,7 +115,7 @@ impl Lease {
     /// Gives the connection back after a reply was read to its end.
     pub(super) fn give_back(self) {
         match self.connection {
-            Connection::One(sender) => self.client.put_idle(&self.endpoint, sender),
+            Connection::One(one) => self.client.put_idle(&self.endpoint, one),
             Connection::Many(place) => drop(place),
         }
     }
@@ -151,13 +152,12 @@ impl Client {
         if endpoint.wants_absolute_form() {
             *request.uri_mut() = absolute(endpoint, request.uri())?;
         }
-        while let Some(mut sender) = self.take_idle(endpoint) {
-            // The connection's task may not have seen the end of the last reply yet; it is polled before we are.
-            if sender.ready().await.is_err() {
+        while let Some(mut one) = self.take_idle(endpoint) {
+            if !one.is_ready_soon().await {
                 continue;
             }
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.lend(endpoint, response, Connection::One(sender))),
+            match one.sender.try_send_request(request).await {
+                Ok(response) => return Ok(self.lend(endpoint, response, Connection::One(one))),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(SendError::Broken(error.into_error())),
@@ -196,11 +196,12 @@ impl Client {
         match version {
             Version::H1 => {
                 drop(turn);
-                let (mut sender, connection) =
+                let (sender, connection) =
                     http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
-                tokio::spawn(drive(connection, open));
-                let response = sender.send_request(request).await.map_err(SendError::Broken)?;
-                Ok(self.lend(endpoint, response, Connection::One(sender)))
+                let task = tokio::spawn(drive(connection, open)).abort_handle();
+                let mut one = One::new(sender, task);
+                let response = one.sender.send_request(request).await.map_err(SendError::Broken)?;
+                Ok(self.lend(endpoint, response, Connection::One(one)))
             }
             Version::H2 => {
                 let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -282,23 +283,23 @@ impl Client {
         })
     }
 
-    fn take_idle(&self, endpoint: &Arc<Endpoint>) -> Option<http1::SendRequest<Body>> {
+    fn take_idle(&self, endpoint: &Arc<Endpoint>) -> Option<One> {
         let now = clock::now();
         self.lock(endpoint, |host| {
             while let Some(idle) = host.idle.pop() {
-                if !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < IDLE_FOR {
-                    return Some(idle.sender);
+                if !idle.connection.sender.is_closed() && now.saturating_duration_since(idle.since) < IDLE_FOR {
+                    return Some(idle.connection);
                 }
             }
             None
         })
     }
 
-    fn put_idle(&self, endpoint: &Arc<Endpoint>, sender: http1::SendRequest<Body>) {
+    fn put_idle(&self, endpoint: &Arc<Endpoint>, connection: One) {
         let since = clock::now();
         self.lock(endpoint, |host| {
             if host.idle.len() < IDLE_MAX {
-                host.idle.push(Idle { sender, since });
+                host.idle.push(Idle { connection, since });
             }
         });
     }
@@ -308,7 +309,9 @@ impl Client {
         let now = clock::now();
         let mut hosts = self.hosts();
         hosts.retain(|_, host| {
-            host.idle.retain(|idle| !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < IDLE_FOR);
+            host.idle.retain(|idle| {
+                !idle.connection.sender.is_closed() && now.saturating_duration_since(idle.since) < IDLE_FOR
+            });
             host.shared.retain(|shared| !shared.sender.is_closed());
             Arc::strong_count(&host.endpoint) > 1
         });
