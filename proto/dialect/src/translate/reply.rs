@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use troupe_proto::outcome::Usage;
 
+use super::shaping::PARAGRAPH;
 use super::{Context, TranslateError, UpstreamError, ids, to_bytes};
 use crate::call::{Arguments, Extra, Part, Thinking, ToolCall};
 use crate::loss::{Loss, Losses};
@@ -89,10 +90,18 @@ fn for_openai(mut reply: Canonical, context: &Context, lost: &mut Losses) -> Res
     let output = first_output(&mut reply, lost)?;
     let (mut text, mut thought) = (None::<String>, None::<String>);
     let mut calls = Vec::new();
+    let mut behind_call = false;
     for part in output.parts {
         match part {
             Part::Text(part) | Part::Refusal(part) => {
                 lost.extra("content", &part.extra);
+                if behind_call && !part.text.is_empty() {
+                    behind_call = false;
+                    lost.changed("content.text");
+                    if text.as_ref().is_some_and(|text| !text.is_empty()) {
+                        text.get_or_insert_default().push_str(PARAGRAPH);
+                    }
+                }
                 text.get_or_insert_default().push_str(&part.text);
             }
             Part::Thinking(part) => {
@@ -104,6 +113,7 @@ fn for_openai(mut reply: Canonical, context: &Context, lost: &mut Losses) -> Res
             Part::ToolCall(call) => {
                 lost.extra("content", &call.extra);
                 calls.push(call_for_openai(call, context));
+                behind_call = true;
             }
             Part::RedactedThinking(_) => lost.dropped("content.redacted_thinking"),
             Part::Image(_) => lost.dropped("content.image"),

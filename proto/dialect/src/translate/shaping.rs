@@ -6,6 +6,9 @@ use super::{Context, TranslateError};
 use crate::call::{Call, Extra};
 use crate::loss::{Loss, Losses};
 
+/// What parts two texts that a tool call stood between, where the wire has no place for a call between texts.
+pub(super) const PARAGRAPH: &str = "\n\n";
+
 /// A reshaped request, ready to be encoded.
 pub(super) struct Shaped {
     pub(super) call: Call,

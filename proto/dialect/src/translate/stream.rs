@@ -3,6 +3,7 @@
 use troupe_proto::outcome::Usage;
 
 use super::reply::{call_id_for_anthropic, finish_for_anthropic, finish_for_openai};
+use super::shaping::PARAGRAPH;
 use super::{Context, StreamError};
 use crate::call::Extra;
 use crate::delta::Delta;
@@ -27,6 +28,9 @@ pub struct StreamTranslator {
     /// Steps of the event at hand; kept to be used again.
     deltas: Vec<Delta>,
     calls: u32,
+    /// Whether any text came, and whether a call came after the last of it.
+    said: bool,
+    behind_call: bool,
     refused: bool,
     usage: Option<Usage>,
     finish: Option<Finish>,
@@ -62,6 +66,8 @@ impl StreamTranslator {
             machine,
             deltas: Vec::new(),
             calls: 0,
+            said: false,
+            behind_call: false,
             refused: false,
             usage: None,
             finish: None,
@@ -139,6 +145,17 @@ impl StreamTranslator {
         Ok(step)
     }
 
+    /// A reader of this wire joins all text, wherever the calls stood: one that follows a call begins a paragraph.
+    fn text_for_openai(&mut self, text: String) -> String {
+        let begins = !text.is_empty() && std::mem::take(&mut self.behind_call);
+        if begins {
+            self.lost.changed("content.text");
+        }
+        let follows = begins && self.said;
+        self.said |= !text.is_empty();
+        if follows { format!("{PARAGRAPH}{text}") } else { text }
+    }
+
     /// Puts one step into the words of the client's wire, and notes what is lost.
     fn adapt(&mut self, delta: Delta) -> Delta {
         let to_chat = matches!(self.machine, Machine::ToChat { .. });
@@ -148,6 +165,7 @@ impl StreamTranslator {
                 let id = if id.is_empty() && !to_chat { "msg_unknown".to_owned() } else { id };
                 Delta::Start { id, model }
             }
+            Delta::Text(text) => Delta::Text(if to_chat { self.text_for_openai(text) } else { text }),
             Delta::Refusal(text) => {
                 self.refused = true;
                 Delta::Text(text)
@@ -166,6 +184,7 @@ impl StreamTranslator {
             }
             Delta::ToolStart { call, id, name } => {
                 self.calls = self.calls.saturating_add(1);
+                self.behind_call = true;
                 if self.context.legacy_functions && call > 0 {
                     self.lost.dropped("content.tool_use");
                 }
@@ -192,11 +211,7 @@ impl StreamTranslator {
                 self.lost.extra("", &Extra::from_iter([(name.clone(), true.into())]));
                 Delta::Lost(name)
             }
-            delta @ (Delta::Text(_)
-            | Delta::Thinking(_)
-            | Delta::ToolArguments { .. }
-            | Delta::PartEnd
-            | Delta::End) => delta,
+            delta @ (Delta::Thinking(_) | Delta::ToolArguments { .. } | Delta::PartEnd | Delta::End) => delta,
         }
     }
 }

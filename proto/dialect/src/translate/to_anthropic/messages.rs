@@ -19,7 +19,7 @@ pub(super) fn shape(
         turns.add(role, parts);
     }
     turns.flush_results();
-    trim_last_answer(&mut turns.out);
+    trim_last_answer(&mut turns.out, shaping);
     if turns.out.is_empty() {
         return Err(TranslateError::invalid_field("messages", "must hold at least one message that is no instruction"));
     }
@@ -142,10 +142,13 @@ fn content_of(parts: Vec<Part>) -> Content {
 }
 
 /// Anthropic refuses a conversation whose last, unfinished answer ends in white space.
-fn trim_last_answer(messages: &mut [Message]) {
+fn trim_last_answer(messages: &mut [Message], shaping: &mut Shaping) {
     if let Some(Message { role: Role::Assistant, content, .. }) = messages.last_mut()
         && let Some(Part::Text(text)) = content.parts.last_mut()
+        && let said = text.text.trim_end().len()
+        && said < text.text.len()
     {
-        text.text.truncate(text.text.trim_end().len());
+        text.text.truncate(said);
+        shaping.lost.changed("messages.content");
     }
 }

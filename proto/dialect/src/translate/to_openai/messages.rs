@@ -3,7 +3,7 @@
 use super::parts::{self, Names};
 use crate::call::{Content, Extra, Message, Part, Role, Shape, ToolResult};
 use crate::translate::TranslateError;
-use crate::translate::shaping::Shaping;
+use crate::translate::shaping::{PARAGRAPH, Shaping};
 
 pub(super) fn shape(
     system: Option<Content>,
@@ -115,7 +115,8 @@ fn shape_result(
     Ok(Message { role: Role::Tool, content, extra: Extra::new() })
 }
 
-/// Texts of one turn are joined as the model wrote them: many compatible servers take only a string here.
+/// Texts of one turn are joined as the model wrote them: many compatible servers take only a string here. This wire has
+/// all text before all calls, so a text that stood behind a call comes before it, as a paragraph of its own.
 fn shape_assistant(
     content: Content,
     out: &mut Vec<Message>,
@@ -124,10 +125,22 @@ fn shape_assistant(
 ) -> Result<(), TranslateError> {
     let mut joined = String::new();
     let mut calls = Vec::new();
+    let mut behind_call = false;
     for part in content.parts {
         match parts::shape(part, "messages.content", names, shaping)? {
-            Some(Part::Text(text)) => joined.push_str(&text.text),
-            Some(Part::ToolCall(call)) => calls.push(Part::ToolCall(call)),
+            Some(Part::Text(text)) => {
+                if std::mem::take(&mut behind_call) {
+                    shaping.lost.changed("messages.content");
+                    if !joined.is_empty() {
+                        joined.push_str(PARAGRAPH);
+                    }
+                }
+                joined.push_str(&text.text);
+            }
+            Some(Part::ToolCall(call)) => {
+                behind_call = true;
+                calls.push(Part::ToolCall(call));
+            }
             Some(_) => {
                 return Err(TranslateError::invalid_field("messages.content", "is no part of an assistant's turn"));
             }
