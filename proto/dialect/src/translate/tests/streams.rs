@@ -2,7 +2,8 @@
 
 use super::properties::context;
 use crate::Dialect;
-use crate::translate::StreamTranslator;
+use crate::delta::HELD_BYTES_MAX;
+use crate::translate::{StreamError, StreamTranslator};
 
 const CHAT: [&str; 2] = [r#"{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}"#, "[DONE]"];
 const MESSAGES: [&str; 3] = [
@@ -39,4 +40,23 @@ fn nothing_is_written_after_the_end() {
         assert_eq!(out, whole);
         assert!(translator.finished());
     }
+}
+
+#[test]
+fn a_call_that_waits_for_its_name_is_held_within_a_bound() {
+    let mut translator = StreamTranslator::new(context(Dialect::OpenAi));
+    let mut out = Vec::new();
+    let piece = "x".repeat(1 << 20);
+    let chunk = format!(
+        r#"{{"choices":[{{"index":0,"delta":{{"tool_calls":[{{"index":0,"id":"a","function":{{"arguments":"{piece}"}}}}]}}}}]}}"#
+    );
+
+    for _ in 0..HELD_BYTES_MAX / piece.len() {
+        translator.event(None, chunk.as_bytes(), &mut out).unwrap();
+    }
+    let before = out.len();
+    let more = translator.event(None, chunk.as_bytes(), &mut out);
+
+    assert!(matches!(more, Err(StreamError::InvalidReply { .. })), "{more:?}");
+    assert_eq!(out.len(), before);
 }

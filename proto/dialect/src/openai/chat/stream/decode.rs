@@ -5,13 +5,13 @@
 //!   \--[DONE]--> Incomplete
 //! ```
 //! Compatible servers differ in small things that are all understood here: the call's index may be missing or always 0,
-//! id and name may be repeated, counts may come in a chunk of their own or with the last one, `[DONE]` may be missing.
+//! id and name may be repeated, the name may come after the id and even after arguments, counts may come in a chunk of their own or with the last one, `[DONE]` may be missing.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::delta::{CALLS_MAX, Delta, StreamError, UpstreamError};
+use crate::delta::{CALLS_MAX, Delta, HELD_BYTES_MAX, StreamError, UpstreamError};
 use crate::openai::chat::reply::finish_from;
 use crate::openai::error;
 use crate::usage;
@@ -30,13 +30,17 @@ pub struct Decoder {
     state: State,
     started: bool,
     calls: Vec<Call>,
+    /// How much is held of calls without a name, over the whole stream.
+    held_bytes: usize,
 }
 
-/// A call that has begun: what the server calls it by.
+/// A call: what the server calls it by.
 #[derive(Debug)]
 struct Call {
     index: Option<u64>,
     id: Option<String>,
+    /// Its arguments so far, while its name has not come: no reader can be told of it before.
+    nameless: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -91,11 +95,7 @@ impl Decoder {
         let data = data.trim_ascii();
         match (self.state, data) {
             (State::Ended, _) | (State::Open | State::Finished, b"") => Ok(()),
-            (State::Finished, b"[DONE]") => {
-                self.state = State::Ended;
-                out.push(Delta::End);
-                Ok(())
-            }
+            (State::Finished, b"[DONE]") => self.end(out),
             (State::Open, b"[DONE]") => Err(StreamError::Incomplete),
             (State::Open | State::Finished, _) => self.chunk(data, out),
         }
@@ -104,15 +104,11 @@ impl Decoder {
     /// The upstream ended without trouble.
     ///
     /// # Errors
-    /// [`StreamError::Incomplete`] when no finish reason was seen.
+    /// [`StreamError::Incomplete`] when no finish reason was seen, [`StreamError::InvalidReply`] when a call has no name.
     pub fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), StreamError> {
         match self.state {
             State::Open => Err(StreamError::Incomplete),
-            State::Finished => {
-                self.state = State::Ended;
-                out.push(Delta::End);
-                Ok(())
-            }
+            State::Finished => self.end(out),
             State::Ended => Ok(()),
         }
     }
@@ -123,6 +119,20 @@ impl Decoder {
             State::Open => false,
             State::Finished | State::Ended => true,
         }
+    }
+
+    fn end(&mut self, out: &mut Vec<Delta>) -> Result<(), StreamError> {
+        self.check_names()?;
+        self.state = State::Ended;
+        out.push(Delta::End);
+        Ok(())
+    }
+
+    fn check_names(&self) -> Result<(), StreamError> {
+        if self.calls.iter().any(|call| call.nameless.is_some()) {
+            return Err(StreamError::invalid("a tool call without a name"));
+        }
+        Ok(())
     }
 
     fn chunk(&mut self, data: &[u8], out: &mut Vec<Delta>) -> Result<(), StreamError> {
@@ -157,6 +167,7 @@ impl Decoder {
         if let Some(word) = choice.finish_reason
             && self.state == State::Open
         {
+            self.check_names()?;
             self.state = State::Finished;
             out.push(Delta::Finish { reason: finish_from(word), stop_sequence: None });
         }
@@ -208,22 +219,34 @@ impl Decoder {
             (None, Some(id)) => self.calls.iter().rposition(|call| call.id.as_ref() == Some(id)),
             (None, None) => self.calls.len().checked_sub(1),
         };
-        let call = match known {
-            Some(at) => u32::try_from(at).unwrap_or(CALLS_MAX),
-            None => {
-                let call = u32::try_from(self.calls.len()).unwrap_or(CALLS_MAX);
-                if call >= CALLS_MAX {
-                    return Err(StreamError::invalid("more tool calls than one answer may hold"));
-                }
-                let name = function.name.filter(|name| !name.is_empty());
-                let name = name.ok_or_else(|| StreamError::invalid("a tool call without a name"))?;
-                self.calls.push(Call { index, id: id.clone() });
-                out.push(Delta::ToolStart { call, id, name });
-                call
-            }
-        };
+        let name = function.name.filter(|name| !name.is_empty());
         let json = function.arguments.filter(|json| !json.is_empty());
-        out.extend(json.map(|json| Delta::ToolArguments { call, json }));
+        let at = known.unwrap_or(self.calls.len());
+        let number = u32::try_from(at).unwrap_or(CALLS_MAX);
+        if number >= CALLS_MAX {
+            return Err(StreamError::invalid("more tool calls than one answer may hold"));
+        }
+        if known.is_none() {
+            self.calls.push(Call { index, id: None, nameless: Some(String::new()) });
+        }
+        let Some(call) = self.calls.get_mut(at) else { return Ok(()) };
+        if let Some(held) = &mut call.nameless {
+            // The id is told with the start, so it is taken as long as that has not been written.
+            call.id = call.id.take().or(id);
+            let Some(name) = name else {
+                let more = json.unwrap_or_default();
+                self.held_bytes = self.held_bytes.saturating_add(more.len());
+                if self.held_bytes > HELD_BYTES_MAX {
+                    return Err(StreamError::invalid("too many arguments of a tool call without a name"));
+                }
+                held.push_str(&more);
+                return Ok(());
+            };
+            out.push(Delta::ToolStart { call: number, id: call.id.clone(), name });
+            let held = call.nameless.take().filter(|held| !held.is_empty());
+            out.extend(held.map(|json| Delta::ToolArguments { call: number, json }));
+        }
+        out.extend(json.map(|json| Delta::ToolArguments { call: number, json }));
         Ok(())
     }
 }
