@@ -26,7 +26,7 @@ async fn a_body_that_is_no_sound_json_is_refused() {
     let open = "[".repeat(10_000);
     let close = "]".repeat(10_000);
     let prompt = r#""max_tokens":9,"messages":[]"#;
-    let cases: [(Vec<u8>, &str, &str); 18] = [
+    let cases: [(Vec<u8>, &str, &str); 20] = [
         (Vec::new(), "invalid_json", ""),
         (b" \n ".to_vec(), "invalid_json", ""),
         (b"{\"model\":".to_vec(), "invalid_json", ""),
