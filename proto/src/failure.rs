@@ -144,8 +144,6 @@ catalogue! {
     Internal = "internal", 500, Gateway, SameTarget;
     /// The node has as many requests in flight as it may.
     Overloaded = "overloaded", 503, Gateway, AfterDelay;
-    /// The node is shutting down.
-    Draining = "draining", 503, Gateway, AfterDelay;
     /// No target of the model can be tried.
     NoTarget = "no_target", 503, Gateway, AfterDelay;
     /// The prompt is longer than the model's context.

@@ -28,11 +28,9 @@ pub(super) const fn openai_type(code: ErrorCode, status: u16) -> &'static str {
         | ErrorCode::HeadersTooLarge
         | ErrorCode::ClientClosed
         | ErrorCode::ContextLengthExceeded => "invalid_request_error",
-        ErrorCode::Overloaded
-        | ErrorCode::Draining
-        | ErrorCode::NoTarget
-        | ErrorCode::ProviderQuota
-        | ErrorCode::ProviderOverloaded => "service_unavailable_error",
+        ErrorCode::Overloaded | ErrorCode::NoTarget | ErrorCode::ProviderQuota | ErrorCode::ProviderOverloaded => {
+            "service_unavailable_error"
+        }
         ErrorCode::Internal
         | ErrorCode::ProviderUnreachable
         | ErrorCode::ProviderInvalidReply
@@ -64,7 +62,6 @@ pub(super) const fn openai_code(code: ErrorCode) -> &'static str {
         | ErrorCode::ClientClosed
         | ErrorCode::Internal
         | ErrorCode::Overloaded
-        | ErrorCode::Draining
         | ErrorCode::NoTarget
         | ErrorCode::ContextLengthExceeded
         | ErrorCode::ProviderRejected
@@ -88,11 +85,9 @@ pub(super) const fn anthropic_type(code: ErrorCode, status: u16) -> &'static str
         ErrorCode::BodyTooLarge => "request_too_large",
         ErrorCode::RequestTimeout | ErrorCode::ProviderTimeout => "timeout_error",
         ErrorCode::ProviderRateLimited => "rate_limit_error",
-        ErrorCode::Overloaded
-        | ErrorCode::Draining
-        | ErrorCode::NoTarget
-        | ErrorCode::ProviderQuota
-        | ErrorCode::ProviderOverloaded => "overloaded_error",
+        ErrorCode::Overloaded | ErrorCode::NoTarget | ErrorCode::ProviderQuota | ErrorCode::ProviderOverloaded => {
+            "overloaded_error"
+        }
         ErrorCode::ProviderRejected => match status {
             402 => "billing_error",
             403 => "permission_error",
