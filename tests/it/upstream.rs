@@ -30,14 +30,15 @@ async fn answer_before_reading(mut socket: TcpStream) {
 #[tokio::test]
 async fn a_provider_that_answers_before_it_read_the_request_keeps_no_later_call_waiting() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let at = listener.local_addr().unwrap();
+    // By name, so that the name is looked up.
+    let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             tokio::spawn(answer_before_reading(socket));
         }
     });
     let spec = format!(
-        "[providers.e]\nwire = \"openai\"\nbase_url = \"http://{at}/v1\"\n[models.\"e-*\"]\ntargets = [{{ provider = \"e\" }}]"
+        "[providers.e]\nwire = \"openai\"\nbase_url = \"http://localhost:{port}/v1\"\n[models.\"e-*\"]\ntargets = [{{ provider = \"e\" }}]"
     );
     let world = World::new().spec(&spec).flag("data-threads", "1").start().await;
     let (client, dialect) = (world.client(), Dialect::OpenAi);

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use troupe_proto::id::ProviderId;
 
 use super::connect::{ConnectError, Version, connect};
+use super::lookup::Lookups;
 use super::one::One;
 use super::{Endpoint, UpstreamBody};
 use crate::clock;
@@ -34,6 +35,7 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 /// The connections of one data thread to all endpoints.
 pub struct Client {
     metrics: Arc<Metrics>,
+    lookups: Lookups,
     /// Only its own thread locks it, and never across an await; the lock is there because futures must be `Send`.
     hosts: Mutex<HashMap<usize, Host>>,
 }
@@ -124,7 +126,7 @@ impl Lease {
 impl Client {
     /// A client without connections.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, hosts: Mutex::default() }
+        Self { metrics, lookups: Lookups::of_system(), hosts: Mutex::default() }
     }
 
     /// Sends a request whose URI is path and query; answers with the reply's head and its body.
@@ -189,7 +191,7 @@ impl Client {
             }
         };
         let limit = connect_limit.saturating_sub(clock::now().saturating_duration_since(began));
-        let connected = connect(endpoint, limit).await;
+        let connected = connect(endpoint, &self.lookups, limit).await;
         let open = self.metrics.upstream_connect(provider, outcome(&connected));
         let (stream, version) = connected?;
         self.lock(endpoint, |host| host.version = Some(version));

@@ -1,8 +1,8 @@
 //! Opens a connection: name, TCP, proxy, TLS, and the HTTP version TLS agreed on.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::Endpoint;
+use super::lookup::Lookups;
 
 /// Why no connection could be opened.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +20,9 @@ pub enum ConnectError {
     /// It took longer than allowed.
     #[error("not connected within {0:?}")]
     Timeout(Duration),
-    /// The name has no address.
+    /// The name has no address, or too many names are being looked up.
     #[error("name {0:?} cannot be looked up")]
-    Lookup(String, #[source] io::Error),
+    Lookup(String, #[source] Arc<io::Error>),
     /// No address answered.
     #[error("connection refused or lost")]
     Tcp(#[source] io::Error),
@@ -55,14 +56,18 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const PROXY_ANSWER_BYTES: usize = 8 << 10;
 
 /// Connects to `endpoint`, everything within `limit`.
-pub(super) async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<(Stream, Version), ConnectError> {
-    tokio::time::timeout(limit, connect_steps(endpoint)).await.unwrap_or(Err(ConnectError::Timeout(limit)))
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    lookups: &Lookups,
+    limit: Duration,
+) -> Result<(Stream, Version), ConnectError> {
+    tokio::time::timeout(limit, connect_steps(endpoint, lookups)).await.unwrap_or(Err(ConnectError::Timeout(limit)))
 }
 
-async fn connect_steps(endpoint: &Endpoint) -> Result<(Stream, Version), ConnectError> {
+async fn connect_steps(endpoint: &Endpoint, lookups: &Lookups) -> Result<(Stream, Version), ConnectError> {
     let url = endpoint.url();
     let hop = endpoint.proxy().unwrap_or(url);
-    let mut tcp = open_tcp(&hop.host, hop.port).await?;
+    let mut tcp = open_tcp(&hop.host, hop.port, lookups).await?;
     let Some(tls) = &endpoint.tls else {
         return Ok((Stream::Plain(tcp), Version::H1));
     };
@@ -80,9 +85,9 @@ async fn connect_steps(endpoint: &Endpoint) -> Result<(Stream, Version), Connect
 }
 
 /// Looks the name up anew for every connection, and tries its addresses in turn.
-async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host((host, port)).await.map_err(|e| ConnectError::Lookup(host.to_owned(), e))?.collect();
+async fn open_tcp(host: &str, port: u16, lookups: &Lookups) -> Result<TcpStream, ConnectError> {
+    let found = lookups.find(host, port).await;
+    let addresses = found.map_err(|error| ConnectError::Lookup(host.to_owned(), error))?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         match TcpStream::connect(address).await {

@@ -4,6 +4,7 @@ mod body;
 mod client;
 mod connect;
 mod endpoint;
+mod lookup;
 mod one;
 mod tls;
 
