@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use troupe_proto::id::ProviderId;
 use super::connect::{ConnectError, Version, connect};
 use super::lookup::Lookups;
 use super::one::One;
+use super::shared::{Place, Shared};
 use super::{Endpoint, UpstreamBody};
 use crate::clock;
 use crate::telemetry::metrics::{Connect, Metrics, Present};
@@ -24,9 +24,9 @@ type Body = Full<Bytes>;
 /// Idle connections kept for one endpoint by one data thread.
 const IDLE_MAX: usize = 512;
 /// Below the idle timeouts of the balancers in front of common providers (60 s), so that we close first.
-const IDLE_FOR: Duration = Duration::from_secs(50);
-/// Streams one h2 connection carries before another is opened, so that one stall is not everyone's.
-const STREAMS_MAX: usize = 64;
+pub(super) const IDLE_FOR: Duration = Duration::from_secs(50);
+/// Connections that are always busy are replaced too: a provider that moved is found within this time.
+pub(super) const AGE_MAX: Duration = Duration::from_secs(300);
 /// A stream that its reader leaves lying holds at most this much of the connection's window.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -60,11 +60,10 @@ struct Idle {
     since: Instant,
 }
 
-/// An h2 connection.
-#[derive(Clone)]
-struct Shared {
-    sender: http2::SendRequest<Body>,
-    streams: Arc<AtomicUsize>,
+impl Idle {
+    fn is_fit(&self, now: Instant) -> bool {
+        self.connection.is_fit(now) && now.saturating_duration_since(self.since) < IDLE_FOR
+    }
 }
 
 /// Why no reply's head came.
@@ -101,16 +100,7 @@ pub(super) struct Lease {
 
 enum Connection {
     One(One),
-    Many(StreamGuard),
-}
-
-/// One stream's place on an h2 connection.
-struct StreamGuard(Arc<AtomicUsize>);
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    Many(Place),
 }
 
 impl Lease {
@@ -143,8 +133,8 @@ impl Client {
         mut request: Request<Body>,
         connect_limit: Duration,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        while let Some(shared) = self.take_shared(endpoint) {
-            match self.send_h2(endpoint, shared, request).await {
+        while let Some((shared, place)) = self.take_shared(endpoint) {
+            match self.send_h2(endpoint, shared, place, request).await {
                 Ok(response) => return Ok(response),
                 Err(Unsent::Not(unsent)) => request = *unsent,
                 Err(Unsent::Perhaps(error)) => return Err(error),
@@ -182,9 +172,10 @@ impl Client {
         let turn = loop {
             let turn = self.turn(endpoint, connect_limit).await?;
             // Whoever had the turn before may have opened a connection with room for this call.
-            let Some(shared) = turn.as_ref().and_then(|_| self.take_shared(endpoint)) else { break turn };
+            let free = turn.as_ref().and_then(|_| self.take_shared(endpoint));
+            let Some((shared, place)) = free else { break turn };
             drop(turn);
-            match self.send_h2(endpoint, shared, request).await {
+            match self.send_h2(endpoint, shared, place, request).await {
                 Ok(response) => return Ok(response),
                 Err(Unsent::Not(unsent)) => request = *unsent,
                 Err(Unsent::Perhaps(error)) => return Err(error),
@@ -201,7 +192,7 @@ impl Client {
                 let (sender, connection) =
                     http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
                 let task = tokio::spawn(drive(connection, open)).abort_handle();
-                let mut one = One::new(sender, task);
+                let mut one = One::new(sender, task, clock::now());
                 let response = one.sender.send_request(request).await.map_err(SendError::Broken)?;
                 Ok(self.lend(endpoint, response, Connection::One(one)))
             }
@@ -215,10 +206,11 @@ impl Client {
                     .await
                     .map_err(ConnectError::Http)?;
                 tokio::spawn(drive(connection, open));
-                let shared = Shared { sender, streams: Arc::new(AtomicUsize::new(1)) };
+                let shared = Shared::new(sender, clock::now());
+                let place = shared.place().ok_or(SendError::Refused)?;
                 self.lock(endpoint, |host| host.shared.push(shared.clone()));
                 drop(turn);
-                self.send_h2(endpoint, shared, request).await.map_err(|unsent| match unsent {
+                self.send_h2(endpoint, shared, place, request).await.map_err(|unsent| match unsent {
                     Unsent::Not(_) => SendError::Refused,
                     Unsent::Perhaps(error) => error,
                 })
@@ -240,14 +232,14 @@ impl Client {
         Ok(self.lock(endpoint, opening).map(|_| turn))
     }
 
-    /// Sends on an h2 connection whose stream count already includes this call.
+    /// Sends on an h2 connection.
     async fn send_h2(
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
         mut shared: Shared,
+        place: Place,
         mut request: Request<Body>,
     ) -> Result<Response<UpstreamBody>, Unsent> {
-        let place = StreamGuard(shared.streams.clone());
         let whole = absolute(endpoint, request.uri()).map_err(|error| Unsent::Perhaps(error.into()))?;
         let path = std::mem::replace(request.uri_mut(), whole);
         request.headers_mut().remove(header::HOST);
@@ -275,13 +267,12 @@ impl Client {
         response.map(|incoming| UpstreamBody::new(incoming, lease))
     }
 
-    fn take_shared(&self, endpoint: &Arc<Endpoint>) -> Option<Shared> {
+    fn take_shared(&self, endpoint: &Arc<Endpoint>) -> Option<(Shared, Place)> {
         endpoint.tls.as_ref()?;
+        let now = clock::now();
         self.lock(endpoint, |host| {
-            host.shared.retain(|shared| !shared.sender.is_closed());
-            let free = host.shared.iter().find(|shared| shared.streams.load(Ordering::Relaxed) < STREAMS_MAX)?;
-            free.streams.fetch_add(1, Ordering::Relaxed);
-            Some(free.clone())
+            host.shared.retain(|shared| shared.is_fit(now));
+            host.shared.iter().find_map(|shared| shared.place().map(|place| (shared.clone(), place)))
         })
     }
 
@@ -289,7 +280,7 @@ impl Client {
         let now = clock::now();
         self.lock(endpoint, |host| {
             while let Some(idle) = host.idle.pop() {
-                if !idle.connection.sender.is_closed() && now.saturating_duration_since(idle.since) < IDLE_FOR {
+                if idle.is_fit(now) {
                     return Some(idle.connection);
                 }
             }
@@ -300,21 +291,22 @@ impl Client {
     fn put_idle(&self, endpoint: &Arc<Endpoint>, connection: One) {
         let since = clock::now();
         self.lock(endpoint, |host| {
-            if host.idle.len() < IDLE_MAX {
+            if host.idle.len() < IDLE_MAX && connection.is_fit(since) {
                 host.idle.push(Idle { connection, since });
             }
         });
     }
 
-    /// Closes what has been idle too long, and forgets endpoints that nobody else knows any more.
+    /// Closes what has been idle too long, lets what is too old end with its last call, and forgets endpoints that nobody else knows any more.
     pub fn sweep(&self) {
-        let now = clock::now();
+        self.sweep_at(clock::now());
+    }
+
+    pub(super) fn sweep_at(&self, now: Instant) {
         let mut hosts = self.hosts();
         hosts.retain(|_, host| {
-            host.idle.retain(|idle| {
-                !idle.connection.sender.is_closed() && now.saturating_duration_since(idle.since) < IDLE_FOR
-            });
-            host.shared.retain(|shared| !shared.sender.is_closed());
+            host.idle.retain(|idle| idle.is_fit(now));
+            host.shared.retain(|shared| shared.is_fit(now));
             Arc::strong_count(&host.endpoint) > 1
         });
     }

@@ -6,6 +6,7 @@ mod connect;
 mod endpoint;
 mod lookup;
 mod one;
+mod shared;
 mod tls;
 
 pub use body::UpstreamBody;
@@ -13,3 +14,6 @@ pub use client::{Client, SendError};
 pub use connect::ConnectError;
 pub use endpoint::Endpoint;
 pub use tls::TlsError;
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,11 @@
+use std::time::Instant;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use tokio::task::AbortHandle;
+
+use super::client::AGE_MAX;
 
 /// An HTTP/1.1 connection: one call at a time.
 ///
@@ -10,11 +14,17 @@ use tokio::task::AbortHandle;
 pub(super) struct One {
     pub(super) sender: http1::SendRequest<Full<Bytes>>,
     task: AbortHandle,
+    opened: Instant,
 }
 
 impl One {
-    pub(super) const fn new(sender: http1::SendRequest<Full<Bytes>>, task: AbortHandle) -> Self {
-        Self { sender, task }
+    pub(super) const fn new(sender: http1::SendRequest<Full<Bytes>>, task: AbortHandle, opened: Instant) -> Self {
+        Self { sender, task, opened }
+    }
+
+    /// Whether new calls may use it: it is open and not too old.
+    pub(super) fn is_fit(&self, now: Instant) -> bool {
+        !self.sender.is_closed() && now.saturating_duration_since(self.opened) < AGE_MAX
     }
 
     /// Whether it can take a call now, or as soon as its task had a turn: right after the end of a reply the task may
