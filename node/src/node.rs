@@ -23,6 +23,7 @@ use crate::config::{self, AccessLog as AccessSetting, Boot, ReloadCounters, Relo
 use crate::flow::Flow;
 use crate::house::{House, Limits, Seams};
 use crate::ingress::{Listener, ListenerOptions, Worker, WorkerOptions};
+use crate::telemetry;
 use crate::telemetry::access_log::{AccessLog, AccessLogError, Closed, Destination};
 use crate::telemetry::metrics::Metrics;
 use crate::view::View;
@@ -359,9 +360,8 @@ fn admin_state(
 
 /// Shows a made key on the standard error, once.
 pub fn show_on_stderr(id: &KeyId, secret: &Secret<String>) {
-    use std::io::Write;
     let text = format!("virtual key {id}: {}\n  (shown this once; only its hash is kept)\n", secret.expose());
-    if let Err(error) = io::stderr().lock().write_all(text.as_bytes()) {
+    if let Err(error) = telemetry::log::say(&text) {
         tracing::error!(%error, key = %id, "a made key could not be shown; remove it from made-keys.json to have another");
     }
 }

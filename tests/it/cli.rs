@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -102,6 +103,14 @@ impl Site {
         command.args(arguments).current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
         command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         Process { child: command.spawn().unwrap(), out, err }
+    }
+
+    /// Starts with pipes that only the caller can read.
+    fn start_unread(&self, arguments: &[&str]) -> Process {
+        let mut command = Command::new(TROUPE);
+        command.args(arguments).current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Process { child: command.spawn().unwrap(), out: PathBuf::new(), err: PathBuf::new() }
     }
 
     /// Runs to the end, and gives the exit code and what was said, talk behind data.
@@ -331,4 +340,40 @@ async fn the_log_tells_no_key_and_no_prompt_however_much_it_tells() {
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret}");
     }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_costs_lines_and_no_request_and_no_signal() {
+    /// Each has dozens of lines of h2 in the log, of some hundred bytes: many more than the pipe holds.
+    const REQUESTS: usize = 300;
+    let site = Site::new();
+    let serve = ["serve", "--spec", "spec.toml", "--listen-data", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"];
+    let more = ["--log-level", "trace", "--log-access", "off", "--limits-drain-delay", "0s"];
+    let mut process = site.start_unread(&[&serve[..], &more].concat());
+    // Read up to where it serves, and no further.
+    let mut said = BufReader::new(process.child.stderr.take().unwrap());
+    let (mut key, mut line) = (None, String::new());
+    let data = loop {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended");
+        key = key.or_else(|| word_behind(&line, "virtual key app: "));
+        if let Some(data) = word_behind(&line, "data=") {
+            break data.parse().unwrap();
+        }
+    };
+    let client = Client::new(data, None).key(&key.unwrap()).http2().await;
+
+    let asked = async {
+        for _ in 0..REQUESTS {
+            let reply = client.post("/v1/chat/completions", Dialect::OpenAi.ask("gpt-4o")).await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+    };
+    timeout(3 * LONG, asked).await.expect("requests are answered");
+    process.signal("TERM");
+    assert_eq!(process.ends().await, Some(0));
+
+    let mut rest = Vec::new();
+    said.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > 60_000, "the pipe was not full: {} bytes", rest.len());
 }

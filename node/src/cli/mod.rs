@@ -7,10 +7,15 @@ mod serve;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::Flags;
+use crate::telemetry;
+
+/// What the log may take to write its last lines.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
 
 #[derive(Parser)]
 #[command(
@@ -59,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Dev(flags) => dev::run(*flags),
         Command::Config(command) => config::run(&command),
     };
+    telemetry::log::flush(LOG_FLUSH);
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {

@@ -1,8 +1,20 @@
 //! The process's own log: lines of text on stderr. Stdout belongs to the access log and to commands' output.
+//!
+//! Whoever logs puts a line into a bounded ring and goes on; a thread of its own writes. A pipe that nobody reads
+//! then costs lines, which are counted, and never a request.
+
+mod lines;
 
 use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+
+use lines::Lines;
+
+/// A process has one log, as it has one stderr.
+static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// Says why the log did not start.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +25,9 @@ pub enum LogError {
         /// What was configured.
         level: String,
     },
+    /// The system gave no thread to write it.
+    #[error("the log's thread cannot be started")]
+    Thread(#[source] io::Error),
     /// The process has a log already.
     #[error("the log was started twice")]
     AlreadyStarted,
@@ -21,15 +36,49 @@ pub enum LogError {
 /// Starts the log, once per process.
 ///
 /// # Errors
-/// [`LogError::Level`] for a level nobody can read, [`LogError::AlreadyStarted`] on a second call, which changes nothing.
+/// [`LogError::Level`] for a level nobody can read, [`LogError::Thread`] when the system is short of threads,
+/// [`LogError::AlreadyStarted`] on a second call, which changes nothing.
 pub fn start(level: &str) -> Result<(), LogError> {
     let filter = filter(level)?;
+    let lines = Lines::start(io::stderr()).map_err(LogError::Thread)?;
+    LINES.set(lines.clone()).map_err(|_| LogError::AlreadyStarted)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(lines)
         .with_target(true)
         .try_init()
-        .map_err(|_| LogError::AlreadyStarted)
+        .map_err(|_| LogError::AlreadyStarted)?;
+    // The hook of the standard library writes to stderr itself, and waits for whoever reads it.
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(thread = thread.name().unwrap_or("unnamed"), %backtrace, "{panic}");
+    }));
+    Ok(())
+}
+
+/// Writes text of one's own between the log's lines, whatever the level.
+///
+/// # Errors
+/// When it was not taken.
+pub fn say(text: &str) -> io::Result<()> {
+    match LINES.get() {
+        Some(lines) if lines.push(text.as_bytes()) => Ok(()),
+        Some(_) => Err(io::Error::new(io::ErrorKind::WouldBlock, "the log is full, nobody reads stderr")),
+        None => io::Write::write_all(&mut io::stderr().lock(), text.as_bytes()),
+    }
+}
+
+/// Waits until what was logged so far is written, at most so long: for the end of the process.
+pub fn flush(at_most: Duration) {
+    if let Some(lines) = LINES.get() {
+        lines.flush(at_most);
+    }
+}
+
+/// Lines that were lost so far.
+pub fn dropped() -> u64 {
+    LINES.get().map_or(0, Lines::dropped)
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LogError> {

@@ -61,6 +61,7 @@ metrics! {
     UPSTREAM_CONNECTS = Counter "troupe_upstream_connects_total" ["provider", "outcome"] "Tries to open a connection to a provider.";
     ACCESS_LOG_LINES = Counter "troupe_access_log_lines_total" [] "Access log lines that were written.";
     ACCESS_LOG_DROPPED = Counter "troupe_access_log_dropped_total" [] "Access log lines that were lost, because the ring was full or the file could not be written.";
+    LOG_DROPPED = Counter "troupe_log_dropped_total" [] "Lines of the process's own log that were lost, because stderr was not read fast enough or could not be written.";
     PANICS = Counter "troupe_panics_total" [] "Panics that were caught; each is a fault of this gateway.";
     CONFIG_RELOADS = Counter "troupe_config_reloads_total" ["outcome"] "Times the spec was read again, and whether it was applied.";
     SPEC_REVISION = Gauge "troupe_spec_revision" [] "The revision of the agreed state that requests are served by.";

@@ -12,6 +12,7 @@ use super::text::{Seconds, Text};
 use super::thread::{CLASSES, ENDS, Shard, TOKEN_TYPES};
 use super::{CONNECTS, Metrics, Process, RELOADS, lock, names};
 use crate::clock;
+use crate::telemetry::log;
 use crate::telemetry::record::Outcome;
 
 /// One model's calls of one operation, over all threads.
@@ -66,6 +67,7 @@ impl Metrics {
     fn render_house(&self, text: &mut Text) {
         text.single(&names::ACCESS_LOG_LINES, self.access_log_lines.get());
         text.single(&names::ACCESS_LOG_DROPPED, self.access_log_dropped.get());
+        text.single(&names::LOG_DROPPED, log::dropped());
         text.single(&names::PANICS, self.panics.get());
         text.head(&names::CONFIG_RELOADS);
         for (outcome, count) in RELOADS.iter().zip(&self.reloads) {
