@@ -1,20 +1,9 @@
 //! No error body, event or header panics the classifier, and none that concerns our credential is relayed.
 #![no_main]
 
-use std::time::SystemTime;
-
 use libfuzzer_sys::fuzz_target;
-use troupe_dialect::Dialect;
-use troupe_dialect::fault::{MESSAGE_BYTES_MAX, RetryHints, classify, classify_event};
 
-fuzz_target!(|input: (u16, &str, &[u8])| {
-    let (status, header, body) = input;
-    let hints = RetryHints::read(|_| Some(header), SystemTime::UNIX_EPOCH);
-    for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
-        for read in [classify(dialect, status, &hints, body), classify_event(dialect, body)] {
-            assert!(!read.relay_body || !matches!(read.fault.as_str(), "credential" | "quota"));
-            assert!(!matches!(read.code.status(), 401 | 403));
-            assert!(read.message.is_none_or(|message| message.len() <= MESSAGE_BYTES_MAX));
-        }
-    }
-});
+#[path = "../bodies/fault.rs"]
+mod body;
+
+fuzz_target!(|input: (u16, &str, &[u8])| body::run(input));

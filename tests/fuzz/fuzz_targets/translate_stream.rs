@@ -3,30 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use troupe_dialect::translate::{self, Context, StreamTranslator};
-use troupe_dialect::{Dialect, Operation};
 
-fuzz_target!(|data: &[u8]| {
-    for (client, upstream) in [(Operation::Chat, Dialect::Anthropic), (Operation::Messages, Dialect::OpenAi)] {
-        let context = Context {
-            client,
-            upstream,
-            model: "m".to_owned(),
-            created: 0,
-            stream: true,
-            include_usage: true,
-            legacy_functions: data.first().is_some_and(|byte| byte & 1 != 0),
-            tool_names: Vec::new(),
-        };
-        drop(translate::reply(&context, data));
+#[path = "../bodies/translate_stream.rs"]
+mod body;
 
-        let mut translator = StreamTranslator::new(context);
-        let mut out = Vec::new();
-        let broken = data.split(|byte| *byte == b'\n').any(|line| translator.event(None, line, &mut out).is_err());
-        assert!(out.is_empty() || out.ends_with(b"\n\n"), "half an event went out");
-        let before = out.len();
-        if !broken && translator.finish(&mut out).is_err() {
-            assert_eq!(out.len(), before, "a broken stream was given an end");
-        }
-    }
-});
+fuzz_target!(|data: &[u8]| body::run(data));
