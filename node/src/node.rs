@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
@@ -202,56 +203,83 @@ impl Node {
         &self.reloads
     }
 
+    /// The longest that [`Node::drain`] takes.
+    pub fn drain_max(&self) -> Duration {
+        [self.drain_timeout, CUT_MAX, LOG_FLUSH, TASKS_MAX]
+            .iter()
+            .fold(self.drain_delay, |sum, max| sum.saturating_add(*max))
+    }
+
     /// Says goodbye to balancers, finishes what is under way, and stops. `hurry` resolves when an operator cannot wait.
     ///
     /// ```text
     /// unready, serving on | drain_delay | no new connections, streams finish | drain_timeout | the rest is cut
     /// ```
+    ///
+    /// Every step has an end of its own, so that nothing that stands still keeps the process: see [`Node::drain_max`].
     pub async fn drain(self, hurry: impl Future<Output = ()>) {
-        let mut hurry = std::pin::pin!(hurry);
+        let hurry = hurry.shared();
         self.house.health.set(Phase::Draining);
         tracing::info!(delay = ?self.drain_delay, "unready: balancers send new clients elsewhere");
-        let mut is_hurried = tokio::select! {
-            () = tokio::time::sleep(self.drain_delay) => false,
-            () = &mut hurry => true,
-        };
+        tokio::select! {
+            () = tokio::time::sleep(self.drain_delay) => {}
+            () = hurry.clone() => {}
+        }
         self.flow.send_replace(Flow::Draining);
         tracing::info!(in_flight = self.house.in_flight(), timeout = ?self.drain_timeout, "finishing requests");
-        if self.listener.await.is_err() {
-            tracing::error!("the listener's task panicked");
-        }
-        let workers = self.workers;
-        let mut joined = tokio::task::spawn_blocking(move || {
-            Arc::into_inner(workers).into_iter().flatten().for_each(Worker::join);
-        });
-        if !is_hurried {
-            is_hurried = tokio::select! {
-                _ = &mut joined => false,
-                () = tokio::time::sleep(self.drain_timeout) => true,
-                () = &mut hurry => true,
-            };
-        }
-        if is_hurried {
+        let mut finished = std::pin::pin!(finish(self.listener, self.workers));
+        let is_cut = tokio::select! {
+            () = &mut finished => false,
+            () = tokio::time::sleep(self.drain_timeout) => true,
+            () = hurry.clone() => true,
+        };
+        if is_cut {
             tracing::warn!(in_flight = self.house.in_flight(), "cutting what is still open");
             self.flow.send_replace(Flow::Stopped);
-            if joined.await.is_err() {
-                tracing::error!("a data thread could not be joined");
+            if tokio::time::timeout(CUT_MAX, finished).await.is_err() {
+                tracing::error!("a data thread does not end, it is left behind");
             }
         }
         self.admin_stop.send_replace(true);
         let access_log = self.house.access_log.clone();
         let deadline = clock::now() + LOG_FLUSH;
-        match tokio::task::spawn_blocking(move || access_log.close(deadline)).await {
-            Ok(Closed::Flushed) => {}
-            Ok(Closed::Late { left }) => tracing::error!(left, "the access log could not be written out"),
-            Err(_) => tracing::error!("the access log could not be closed"),
+        let closed = tokio::select! {
+            closed = tokio::task::spawn_blocking(move || access_log.close(deadline)) => Some(closed),
+            () = hurry.then(|()| tokio::time::sleep(LOG_FLUSH_HURRIED)) => None,
+        };
+        match closed {
+            Some(Ok(Closed::Flushed)) => {}
+            Some(Ok(Closed::Late { left })) => tracing::error!(left, "the access log could not be written out"),
+            Some(Err(_)) => tracing::error!("the access log could not be closed"),
+            None => tracing::error!("the access log could not be written out in a hurry"),
         }
         let mut tasks = self.tasks;
-        tasks.shutdown().await;
+        if tokio::time::timeout(TASKS_MAX, tasks.shutdown()).await.is_err() {
+            tracing::error!("a task does not end, it is left behind");
+        }
         tracing::info!("stopped");
     }
 }
 
+/// Waits for the listener and the data threads to end.
+async fn finish(listener: tokio::task::JoinHandle<()>, workers: Arc<Vec<Worker>>) {
+    if listener.await.is_err() {
+        tracing::error!("the listener's task panicked");
+    }
+    let joined = tokio::task::spawn_blocking(move || {
+        Arc::into_inner(workers).into_iter().flatten().for_each(Worker::join);
+    });
+    if joined.await.is_err() {
+        tracing::error!("a data thread could not be joined");
+    }
+}
+
+/// What data threads may take to end once everything is cut.
+const CUT_MAX: Duration = Duration::from_secs(1);
+/// What the control plane's tasks may take to be dropped.
+const TASKS_MAX: Duration = Duration::from_millis(200);
+/// What the access log may take to write its last lines for an operator who cannot wait.
+const LOG_FLUSH_HURRIED: Duration = Duration::from_millis(200);
 /// What the access log may take to write its last lines.
 const LOG_FLUSH: Duration = Duration::from_secs(5);
 

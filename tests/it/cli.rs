@@ -15,7 +15,7 @@ use troupe_loadtest::mock::{Mock, MockHandle, MockOptions};
 use troupe_node::clock;
 use troupe_tests::ask::Dialect;
 use troupe_tests::eventually::LONG;
-use troupe_tests::{Client, eventually};
+use troupe_tests::{Client, eventually, until};
 
 /// The same `main.rs` as the `troupe` program, built with the tests so that it is there.
 const TROUPE: &str = env!("CARGO_BIN_EXE_troupe-under-test");
@@ -97,20 +97,18 @@ impl Site {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
+        self.start_with(arguments, None, None)
+    }
+
+    /// Starts with a pipe instead of a file, which only the caller can read.
+    fn start_with(&self, arguments: &[&str], out_pipe: Option<Stdio>, err_pipe: Option<Stdio>) -> Process {
         let run = self.runs.replace(self.runs.get() + 1);
         let (out, err) = (self.path(&format!("out.{run}")), self.path(&format!("err.{run}")));
         let mut command = Command::new(TROUPE);
         command.args(arguments).current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
-        command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        let file = |path: &Path| Stdio::from(File::create(path).unwrap());
+        command.stdout(out_pipe.unwrap_or_else(|| file(&out))).stderr(err_pipe.unwrap_or_else(|| file(&err)));
         Process { child: command.spawn().unwrap(), out, err }
-    }
-
-    /// Starts with pipes that only the caller can read.
-    fn start_unread(&self, arguments: &[&str]) -> Process {
-        let mut command = Command::new(TROUPE);
-        command.args(arguments).current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Process { child: command.spawn().unwrap(), out: PathBuf::new(), err: PathBuf::new() }
     }
 
     /// Runs to the end, and gives the exit code and what was said, talk behind data.
@@ -129,8 +127,12 @@ impl Site {
     }
 
     async fn serve(&self, more: &[&str]) -> Running {
+        self.serve_with(more, None).await
+    }
+
+    async fn serve_with(&self, more: &[&str], out_pipe: Option<Stdio>) -> Running {
         let base = ["serve", "--spec", "spec.toml", "--listen-data", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"];
-        let mut process = self.start(&[&base[..], more].concat());
+        let mut process = self.start_with(&[&base[..], more].concat(), out_pipe, None);
         let data = eventually("it says where it serves", || {
             let ended = process.try_wait();
             assert!(ended.is_none(), "{ended:?}: {}", process.err());
@@ -185,6 +187,28 @@ async fn a_second_signal_ends_a_drain_at_once() {
 
         assert_eq!(node.process.ends().await, Some(0));
     }
+}
+
+#[tokio::test]
+async fn a_second_signal_is_obeyed_while_the_last_lines_have_nowhere_to_go() {
+    /// More access log lines than a pipe holds.
+    const REQUESTS: usize = 400;
+    let site = Site::new();
+    let mut node = site.serve_with(&["--limits-drain-delay", "0s"], Some(Stdio::piped())).await;
+    let client = Client::new(node.data, None).key(node.key.as_deref().unwrap()).kept().await;
+    for _ in 0..REQUESTS {
+        assert_eq!(client.post("/v1/chat/completions", Dialect::OpenAi.ask("gpt-4o")).await.status, 200);
+    }
+    node.process.signal("TERM");
+    until("it drains", || node.process.err().contains("finishing requests")).await;
+    let told = clock::now();
+
+    node.process.signal("TERM");
+
+    assert_eq!(node.process.ends().await, Some(0));
+    let took = clock::now() - told;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(node.process.err().contains("in a hurry"), "{}", node.process.err());
 }
 
 #[tokio::test]
@@ -349,7 +373,7 @@ async fn a_log_that_nobody_reads_costs_lines_and_no_request_and_no_signal() {
     let site = Site::new();
     let serve = ["serve", "--spec", "spec.toml", "--listen-data", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"];
     let more = ["--log-level", "trace", "--log-access", "off", "--limits-drain-delay", "0s"];
-    let mut process = site.start_unread(&[&serve[..], &more].concat());
+    let mut process = site.start_with(&[&serve[..], &more].concat(), None, Some(Stdio::piped()));
     // Read up to where it serves, and no further.
     let mut said = BufReader::new(process.child.stderr.take().unwrap());
     let (mut key, mut line) = (None, String::new());

@@ -3,6 +3,9 @@
 use std::future::{pending, ready};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Method;
@@ -118,4 +121,31 @@ async fn a_node_with_idle_connections_ends_at_once() {
     timeout(Duration::from_secs(3), world.node.drain(pending())).await.expect("idle connections hold nobody up");
 
     drop((kept, shared, silent));
+}
+
+#[tokio::test]
+async fn a_data_thread_that_stands_still_is_left_behind() {
+    let (release, held) = sync_channel::<()>(0);
+    let (held, is_inside) = (Mutex::new(held), Arc::new(AtomicBool::new(false)));
+    let inside = is_inside.clone();
+    let stand_still = move |_: &str| {
+        inside.store(true, Ordering::Release);
+        held.lock().unwrap().recv().unwrap_or_default();
+    };
+    let world =
+        World::new().flag("limits-drain-delay", "0s").flag("limits-drain-timeout", "100ms").on_call(stand_still);
+    let world = world.start().await;
+    let client = world.client();
+    let call = tokio::spawn(async move {
+        let ask = Dialect::OpenAi.ask("o-x").to_string();
+        client.try_call(Method::POST, PATH, ask).await.is_ok()
+    });
+    troupe_tests::until("the call stands still", || is_inside.load(Ordering::Acquire)).await;
+
+    let limit = world.node.drain_max() + Duration::from_secs(1);
+    let drained = timeout(limit, world.node.drain(pending())).await;
+
+    drop(release);
+    drained.expect("the drain ends all the same");
+    call.await.unwrap();
 }

@@ -4,7 +4,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::serve::{control_plane, until_told};
+use super::serve::{on_control_plane, until_told};
 use super::{Exit, say};
 use crate::config::{Boot, Flags, Literals, Sources, variable};
 use crate::dev;
@@ -24,7 +24,7 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<Exit> {
         .or("limits-drain-delay", "0s");
     let mut boot = Boot::load(&flags, &variable)?;
     telemetry::log::start(boot.log.level.as_str())?;
-    let exit = control_plane()?.block_on(async {
+    let exit = on_control_plane(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the simulated provider found no port")?;
         let simulated = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);

@@ -1,4 +1,6 @@
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,7 +19,7 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<Exit> {
     if boot.spec_file.is_none() {
         tracing::warn!("no spec file: no client may enter; name one with --spec spec.toml");
     }
-    control_plane()?.block_on(async {
+    on_control_plane(async {
         let sources = Sources::of_process(Some(boot.node.data_dir.clone()));
         let setup = Setup { sources, show: Arc::new(show_on_stderr), seams: Seams::default() };
         let node = Node::start(&boot, setup).await?;
@@ -29,14 +31,18 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<Exit> {
     })
 }
 
-/// The runtime of everything that is not a request.
-pub(super) fn control_plane() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
+/// Does the work on the runtime of everything that is not a request, and leaves behind what still blocks then.
+pub(super) fn on_control_plane(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .thread_name("troupe-control")
         .build()
-        .context("the control plane's runtime cannot be started")
+        .context("the control plane's runtime cannot be started")?;
+    let exit = runtime.block_on(work);
+    // Dropped, it would wait for blocking calls: a file of a server that is gone, a name that is being resolved.
+    runtime.shutdown_background();
+    exit
 }
 
 /// Serves until SIGTERM or SIGINT, then drains; a second one cuts the draining short. SIGHUP reloads.
@@ -51,12 +57,62 @@ pub(super) async fn until_told(node: Node) -> anyhow::Result<Exit> {
             _ = interrupt.recv() => break,
         }
     }
-    let hurry = async {
+    let watchdog = watchdog(node.drain_max()).context("the watchdog's thread cannot be started")?;
+    // A task, because a signal must count at every step of the drain.
+    let second = tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    };
-    node.drain(hurry).await;
+        tracing::warn!("told again, ending now");
+        if watchdog.try_send(()).is_err() {
+            tracing::debug!("the watchdog was awake");
+        }
+        watchdog
+    });
+    node.drain(async { drop(second.await) }).await;
     Ok(Exit::Ok)
+}
+
+/// Ends the process if it has not ended by itself some time after `at_most`, or after it was told to hurry: whatever
+/// stands still, an operator who says stop is obeyed.
+fn watchdog(at_most: Duration) -> std::io::Result<SyncSender<()>> {
+    let (hurry, told) = sync_channel(1);
+    let watch = move || {
+        // Nobody there to tell means that the drain is over, and the process about to end.
+        told.recv_timeout(at_most).unwrap_or_default();
+        std::thread::sleep(GRACE);
+        tracing::error!("it did not end in time, it is ended");
+        telemetry::log::flush(GRACE / 10);
+        #[expect(clippy::exit, reason = "the last resort: what should have returned from main stands still")]
+        std::process::exit(1);
+    };
+    std::thread::Builder::new().name("watchdog".to_owned()).spawn(watch)?;
+    Ok(hurry)
+}
+
+/// What the process may take beyond what it should.
+const GRACE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_blocks_for_ever_does_not_keep_the_process() {
+        let (release, held) = sync_channel::<()>(0);
+        let (ended, end) = sync_channel(1);
+
+        let process = std::thread::spawn(move || {
+            let exit = on_control_plane(async {
+                tokio::task::spawn_blocking(move || held.recv());
+                Ok(Exit::Ok)
+            });
+            ended.send(exit.is_ok()).unwrap();
+        });
+
+        assert_eq!(end.recv_timeout(Duration::from_secs(5)), Ok(true));
+        drop(release);
+        process.join().unwrap();
+    }
 }

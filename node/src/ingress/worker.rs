@@ -69,6 +69,8 @@ impl Worker {
         let join = std::thread::Builder::new().name(format!("troupe-data-{index}")).spawn(move || {
             let (thread, open) = served;
             runtime.block_on(work(inbox, thread, open, Arc::new(options), flow));
+            // Dropped, it would wait for a name that is still being resolved.
+            runtime.shutdown_background();
         })?;
         Ok(Self { thread, arrivals, open, join: Some(join) })
     }
