@@ -84,3 +84,20 @@ async fn accept(
     SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
     Ok((socket.into_std()?, peer, place))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_clients_socket_holds_nothing_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let places = Arc::new(Semaphore::new(1));
+        let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+
+        let (accepted, _client) = tokio::join!(accept(&listener, &places), client);
+
+        let (socket, ..) = accepted.unwrap();
+        assert!(socket.nodelay().unwrap());
+    }
+}

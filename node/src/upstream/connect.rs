@@ -171,3 +171,18 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_providers_socket_holds_nothing_back() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+
+        let stream = open_tcp("127.0.0.1", address.port(), &Lookups::of_system()).await.unwrap();
+
+        assert!(stream.nodelay().unwrap());
+    }
+}
