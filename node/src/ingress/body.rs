@@ -196,4 +196,20 @@ mod tests {
         assert!(body.frame().await.unwrap().is_err());
         assert!(body.frame().await.is_none());
     }
+
+    #[tokio::test]
+    async fn a_panic_behind_a_body_cuts_it_and_is_told_once() {
+        let told = Arc::new(Mutex::new(0));
+        let telling = told.clone();
+        let body = ReplyBody::fed(|feed| async move {
+            feed.send(Bytes::from_static(b"a")).await;
+            panic!("planted")
+        });
+        let mut body = body.caught(move || *telling.lock().unwrap() += 1);
+
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "a");
+        assert!(body.frame().await.unwrap().is_err());
+        assert!(body.frame().await.is_none());
+        assert_eq!(*told.lock().unwrap(), 1);
+    }
 }
