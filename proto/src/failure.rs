@@ -126,6 +126,8 @@ catalogue! {
     KeyExpired = "key_expired", 401, Client, Never;
     /// The key may not use this model.
     ModelForbidden = "model_forbidden", 403, Client, Never;
+    /// The key may not choose its target.
+    PinForbidden = "pin_forbidden", 403, Client, Never;
     /// No such model is configured.
     ModelNotFound = "model_not_found", 404, Client, Never;
     /// No such path.

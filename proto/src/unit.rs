@@ -233,6 +233,11 @@ impl Wait {
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
+
+    /// A wait of whole milliseconds.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
 }
 
 impl FromStr for Wait {

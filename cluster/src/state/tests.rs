@@ -25,12 +25,12 @@ fn model(provider: &str, fallbacks: &[&str]) -> Model {
     Model {
         targets: vec![target],
         fallbacks: fallbacks.iter().map(|name| ModelId::new(name)).collect(),
-        rules: Rules::default(),
+        ..Model::default()
     }
 }
 
 fn key(secret: &str) -> Key {
-    Key { hash: KeyHash::of(secret.as_bytes()), models: None, expires: None, metadata: BTreeMap::new() }
+    Key { hash: KeyHash::of(secret.as_bytes()), models: None, expires: None, metadata: BTreeMap::new(), pin: false }
 }
 
 fn put_key(name: &str, secret: &str) -> Change {

@@ -38,7 +38,7 @@ pub(super) fn fill(declared: BTreeMap<KeyId, Declared>, data_dir: Option<&Path>)
     };
     let mut filled = Filled { keys: BTreeMap::new(), made: Vec::new(), made_hashes: BTreeMap::new() };
     for (id, key) in declared {
-        let Declared { hash, models, expires, metadata } = key;
+        let Declared { hash, models, expires, metadata, pin } = key;
         let hash = match (hash, known.get(id.as_str())) {
             (Some(hash), _) => hash,
             (None, Some(hash)) => {
@@ -54,7 +54,7 @@ pub(super) fn fill(declared: BTreeMap<KeyId, Declared>, data_dir: Option<&Path>)
                 hash
             }
         };
-        filled.keys.insert(id, Key { hash, models, expires, metadata });
+        filled.keys.insert(id, Key { hash, models, expires, metadata, pin });
     }
     Ok(filled)
 }

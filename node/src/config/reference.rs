@@ -16,6 +16,7 @@ A user writes two files. Both may be TOML, YAML or JSON, told apart by the file'
 | model name | letters, digits and `. _ - : / @`, at most 256; a pattern may end in `*` |
 | duration | `\"250ms\"`, `\"30s\"`, `\"10m\"`, `\"2h\"`, `\"7d\"` |
 | size | `\"512B\"`, `\"32KiB\"`, `\"4MiB\"`, `\"1GiB\"` |
+| yes or no | `true`, `false` |
 | share | `\"20%\"`, `\"2.5%\"` |
 | time | RFC 3339 with its zone, `2027-01-01T00:00:00Z` |
 | secret | `\"env:NAME\"` or `\"file:PATH\"` (line ends behind it are cut off; a relative path begins where the process was started). Never the secret itself, but in `troupe dev` |

@@ -30,7 +30,7 @@ fn target(provider: &str, weight: u32, priority: u32) -> Target {
 }
 
 fn spec() -> Spec {
-    let model = |targets| Model { targets, fallbacks: vec![], rules: Rules::default() };
+    let model = |targets| Model { targets, ..Model::default() };
     Spec {
         providers: [
             (ProviderId::new("a"), provider("http://127.0.0.1:1/v1", &[("x", 3, None), ("y", 1, Some("gpt-*"))])),
@@ -50,6 +50,7 @@ fn spec() -> Spec {
                 models: Some(vec![Pattern::parse("gpt-*").unwrap()]),
                 expires: Some(100),
                 metadata: BTreeMap::default(),
+                pin: false,
             },
         )]),
         defaults: Rules::default(),

@@ -16,6 +16,8 @@ pub struct Key {
     pub expires: Option<i64>,
     /// Words of the operator's own.
     pub metadata: BTreeMap<String, String>,
+    /// Whether it may choose the target of a call, by header.
+    pub pin: bool,
 }
 
 impl Key {

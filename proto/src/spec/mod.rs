@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 
 pub use key::Key;
-pub use model::{Model, Pattern, Target};
+pub use model::{Affinity, Hedge, Model, OnBreak, Pattern, Target};
 pub use provider::{Auth, BaseUrl, Credential, Provider, Scheme, Wire};
-pub use rules::{Breaker, Retries, Rules, Timeouts};
+pub use rules::{Breaker, Concurrency, Retries, Rules, Timeouts};
 
 use crate::id::{KeyId, ModelId, ProviderId};
 

@@ -2,6 +2,7 @@ use bincode::{Decode, Encode};
 
 use super::Rules;
 use crate::id::{ModelId, ProviderId};
+use crate::unit::{PerMille, Wait};
 
 /// A name clients ask for, and the pool of targets behind it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -12,6 +13,48 @@ pub struct Model {
     pub fallbacks: Vec<ModelId>,
     /// Rules of its own.
     pub rules: Rules,
+    /// Whether a stream that is slow to start is begun a second time; `None`: never.
+    pub hedge: Option<Hedge>,
+    /// Whether calls that begin alike go to the same target.
+    pub affinity: Affinity,
+    /// What happens to a stream that breaks after its first content.
+    pub on_break: OnBreak,
+}
+
+/// When a stream that has not begun is begun at a second target too. The first to speak is taken, the other cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Hedge {
+    /// How long the first target may stay silent.
+    pub after: Wait,
+    /// Second starts as a share of the pool's calls.
+    pub budget: PerMille,
+}
+
+impl Hedge {
+    /// What holds where a hedge is asked for and no number is given.
+    pub const fn built_in() -> Self {
+        Self { after: Wait::from_secs(2), budget: PerMille::new(50) }
+    }
+}
+
+/// Whether calls that begin alike go to the same target, so that a provider's prompt cache stays warm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Affinity {
+    /// Each call is routed for itself.
+    #[default]
+    Off,
+    /// The beginning of the prompt draws the call to a target, while that one is not busier than the others.
+    Prefix,
+}
+
+/// What happens to a stream that breaks after its first content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum OnBreak {
+    /// It ends with an error event.
+    #[default]
+    Error,
+    /// Another target continues from the text so far, where its wire can.
+    Continue,
 }
 
 /// One way to serve a model. Together with each key of the provider it makes the pool's targets.

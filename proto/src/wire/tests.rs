@@ -6,7 +6,9 @@ use super::*;
 use crate::command::{Change, Command, Refusal, Reply};
 use crate::id::{CredentialId, KeyId, ModelId, ProviderId, Revision};
 use crate::secret::{KeyHash, Secret};
-use crate::spec::{Auth, Credential, Key, Model, Pattern, Provider, Rules, Target, Wire};
+use crate::spec::{
+    Affinity, Auth, Concurrency, Credential, Hedge, Key, Model, OnBreak, Pattern, Provider, Rules, Target, Wire,
+};
 
 /// One command that holds every kind of change.
 fn every_change() -> Command {
@@ -28,12 +30,20 @@ fn every_change() -> Command {
     };
     let target =
         Target { provider: ProviderId::new("openai"), model: Some("gpt-4o".to_owned()), weight: 9, priority: 1 };
-    let model = Model { targets: vec![target], fallbacks: vec![ModelId::new("b")], rules: Rules::default() };
+    let model = Model {
+        targets: vec![target],
+        fallbacks: vec![ModelId::new("b")],
+        rules: Rules { concurrency: Some(Concurrency::built_in()), ..Rules::default() },
+        hedge: Some(Hedge::built_in()),
+        affinity: Affinity::Prefix,
+        on_break: OnBreak::Continue,
+    };
     let key = Key {
         hash: KeyHash::of(b"sk-1"),
         models: None,
         expires: Some(1_798_761_600),
         metadata: [("owner".to_owned(), "search".to_owned())].into(),
+        pin: true,
     };
     Command::Change {
         base: Revision(7),

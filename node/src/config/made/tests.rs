@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 
 fn declared(names: &[&str]) -> BTreeMap<KeyId, Declared> {
-    let key = Declared { hash: None, models: None, expires: None, metadata: BTreeMap::new() };
+    let key = Declared { hash: None, models: None, expires: None, metadata: BTreeMap::new(), pin: false };
     names.iter().map(|name| (KeyId::new(name), key.clone())).collect()
 }
 

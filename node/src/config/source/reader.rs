@@ -109,6 +109,17 @@ impl<'a> Found<'a> {
         number
     }
 
+    /// Yes or no.
+    pub fn yes_or_no(&self) -> Option<bool> {
+        match &self.node.value {
+            Value::Bool(value) => Some(*value),
+            _ => {
+                self.expected("true or false");
+                None
+            }
+        }
+    }
+
     /// One of a few words.
     pub fn word<T: Copy>(&self, words: &[(&'static str, T)]) -> Option<T> {
         let text = self.text()?;

@@ -23,6 +23,7 @@ pub(in crate::config) struct Declared {
     pub(in crate::config) models: Option<Vec<Pattern>>,
     pub(in crate::config) expires: Option<i64>,
     pub(in crate::config) metadata: BTreeMap<String, String>,
+    pub(in crate::config) pin: bool,
 }
 
 pub(super) fn read_all(found: &Found<'_>, secrets: &Secrets<'_>) -> BTreeMap<KeyId, Declared> {
@@ -56,8 +57,9 @@ fn read(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<Declared> {
     let models = table.get("models").map(|found| read_models(&found));
     let expires = table.get("expires").map(|found| read_time(&found));
     let metadata = table.get("metadata").map(|found| read_metadata(&found)).unwrap_or_default();
+    let pin = table.get("pin").map_or(Some(false), |found| found.yes_or_no());
     let expires = expires.map_or(Some(None), |time| time.map(Some));
-    Some(Declared { hash: hash?, models, expires: expires?, metadata })
+    Some(Declared { hash: hash?, models, expires: expires?, metadata, pin: pin? })
 }
 
 fn read_hash(found: &Found<'_>) -> Option<KeyHash> {

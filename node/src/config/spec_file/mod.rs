@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use troupe_proto::id::KeyId;
 use troupe_proto::secret::{KeyHash, Secret};
-use troupe_proto::spec::{Rules, Spec};
+use troupe_proto::spec::Spec;
 
 pub(super) use key::Declared;
 pub(super) use rules::within;
@@ -98,20 +98,9 @@ fn check(text: &Text, sources: &Sources, files: Files) -> Result<Loaded, ConfigE
     }
     problems.into_result()?;
     notes.extend(key::unserved_patterns(&keys, &spec.models));
-    notes.extend(unacted(&spec));
     let made::Filled { keys, made, made_hashes } = made::fill(keys, sources.data_dir.as_deref())?;
     spec.keys = keys;
     Ok(Loaded { spec, made, made_hashes, notes, files: secrets.into_files() })
-}
-
-/// Says what is kept and does not act yet.
-fn unacted(spec: &Spec) -> Option<String> {
-    let is_said =
-        |rules: &Rules| rules.retries != Rules::default().retries || rules.breaker != Rules::default().breaker;
-    let is_used = is_said(&spec.defaults)
-        || spec.providers.values().any(|provider| is_said(&provider.rules))
-        || spec.models.values().any(|model| is_said(&model.rules) || !model.fallbacks.is_empty());
-    is_used.then(|| "retries, breaker and fallbacks are read and checked; calls are tried once for now".to_owned())
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use troupe_cluster::state::resolve_model;
 use troupe_proto::id::{ModelId, ProviderId};
-use troupe_proto::spec::{Model, Provider, Target};
+use troupe_proto::spec::{Affinity, Hedge, Model, OnBreak, Provider, Target};
+use troupe_proto::unit::Wait;
 
-use super::rules;
-use super::sections::{MODEL, TARGET};
+use super::rules::{self, within};
+use super::sections::{HEDGE, MODEL, TARGET};
 use crate::config::names::check_model_name;
 use crate::config::source::{Found, Table, nearest};
 
@@ -17,6 +18,12 @@ const FALLBACKS_MAX: usize = 16;
 
 /// The longest name that is passed on to a provider.
 const UPSTREAM_NAME_MAX: usize = 512;
+
+/// The words of `affinity`.
+const AFFINITY: [(&str, Affinity); 2] = [("off", Affinity::Off), ("prefix", Affinity::Prefix)];
+
+/// The words of `on_break`.
+const ON_BREAK: [(&str, OnBreak); 2] = [("error", OnBreak::Error), ("continue", OnBreak::Continue)];
 
 type Providers = BTreeMap<ProviderId, Provider>;
 type Models = BTreeMap<ModelId, Model>;
@@ -31,7 +38,11 @@ pub(super) fn read_all(found: &Found<'_>, providers: &Providers) -> Models {
         let Some(table) = found.table(&MODEL) else { continue };
         let targets = read_targets(&table, providers);
         let fallbacks = table.get("fallbacks").map(|found| read_fallbacks(&found)).unwrap_or_default();
-        models.insert(ModelId::new(name), Model { targets, fallbacks, rules: rules::read(&table) });
+        let hedge = table.get("hedge").and_then(|found| found.table(&HEDGE)).map(|table| read_hedge(&table));
+        let affinity = table.get("affinity").and_then(|found| found.word(&AFFINITY)).unwrap_or_default();
+        let on_break = table.get("on_break").and_then(|found| found.word(&ON_BREAK)).unwrap_or_default();
+        let rules = rules::read(&table);
+        models.insert(ModelId::new(name), Model { targets, fallbacks, rules, hedge, affinity, on_break });
     }
     for (name, found) in &entries {
         check_fallbacks(name, found, &models);
@@ -83,6 +94,14 @@ fn read_target(table: &Table<'_>, providers: &Providers) -> Option<Target> {
     let priority = table.get("priority").map_or(Some(0), |found| found.whole(0, 1000));
     let model = model.map_or(Some(None), |model| model.map(Some));
     Some(Target { provider: provider?, model: model?, weight: weight?, priority: priority? })
+}
+
+fn read_hedge(table: &Table<'_>) -> Hedge {
+    let built_in = Hedge::built_in();
+    Hedge {
+        after: table.get("after").and_then(|found| within::<Wait>(&found, "10ms", "5m")).unwrap_or(built_in.after),
+        budget: table.get("budget").and_then(|found| found.parsed()).unwrap_or(built_in.budget),
+    }
 }
 
 fn read_fallbacks(found: &Found<'_>) -> Vec<ModelId> {

@@ -1,8 +1,8 @@
 use std::io::Write;
 
 use troupe_proto::id::{ModelId, ProviderId};
-use troupe_proto::spec::{Auth, Timeouts, Wire};
-use troupe_proto::unit::Wait;
+use troupe_proto::spec::{Affinity, Auth, Breaker, Concurrency, Hedge, Model, OnBreak, Retries, Rules, Timeouts, Wire};
+use troupe_proto::unit::{PerMille, Wait};
 
 use super::super::source::Format;
 use super::*;
@@ -32,6 +32,11 @@ fn with_provider(more: &str) -> String {
     format!("[providers.a]\nwire = \"openai\"\n{more}")
 }
 
+/// The same with a model.
+fn with_model(more: &str) -> String {
+    with_provider(&format!("[models.m]\ntargets = [{{ provider = \"a\" }}]\n{more}"))
+}
+
 #[test]
 fn the_contracts_example_loads() {
     let Loaded { spec, made, notes, .. } = load_toml(EXAMPLE).unwrap();
@@ -46,12 +51,15 @@ fn the_contracts_example_loads() {
     assert_eq!(spec.providers["local"].rules.timeouts, waits);
     assert_eq!(spec.models["gpt-4o"].targets[2].priority, 1);
     assert_eq!(spec.models["claude-*"].targets[0].model, None);
-    assert_eq!(spec.defaults, Rules::built_in());
+    assert_eq!(spec.defaults.settled(), Rules::built_in());
+    assert_eq!(spec.defaults.breaker.rest_max, Some(Wait::from_secs(60)));
+    assert_eq!(spec.models["gpt-4o"].fallbacks, [ModelId::new("claude-sonnet")]);
     let key = &spec.keys["search-team"];
     assert_eq!(key.hash, KeyHash::of(b"sk-search_team_key"));
     assert_eq!(key.expires, Some(1_798_761_600));
     assert!(made.is_empty());
-    assert_eq!(notes, ["retries, breaker and fallbacks are read and checked; calls are tried once for now"]);
+    assert!(!key.pin);
+    assert!(notes.is_empty(), "{notes:?}");
 }
 
 #[test]
@@ -165,6 +173,22 @@ fn each_mistake_is_told_by_what_is_wrong() {
             &with_provider("breaker = { rest = \"10s\", rest_max = \"5s\" }"),
             "the longest rest is shorter than the first, 10s",
         ),
+        (&with_provider("breaker = { credential_rest = \"0s\" }"), "breaker.credential_rest: expected 1s to 24h"),
+        (&with_provider("breaker = { panic = \"101%\" }"), "breaker.panic: \"101%\" is too large"),
+        (&with_provider("breaker = { shares = \"50%\" }"), "unknown field `shares`, did you mean `share`?"),
+        (&with_provider("retries = { wait_max = \"11m\" }"), "retries.wait_max: expected 0s to 10m"),
+        (&with_provider("retries = { attempts = 0 }"), "expected a whole number from 1 to 10"),
+        (
+            &with_provider("retries = { backoff = \"1s\", backoff_max = \"500ms\" }"),
+            "retries.backoff_max: the longest back-off is shorter than the first, 1s",
+        ),
+        (&with_provider("concurrency = { min = 9, max = 8 }"), "concurrency.max: the most is less than the least, 9"),
+        (&with_provider("concurrency = 8"), "concurrency: expected a table, found a whole number"),
+        (&with_model("hedge = { after = \"1ms\" }"), "models.m.hedge.after: expected 10ms to 5m"),
+        (&with_model("hedge = { budget = 5 }"), "models.m.hedge.budget: expected text, found a whole number"),
+        (&with_model("affinity = \"prefx\""), "\"prefx\" is none of off, prefix, did you mean `prefix`?"),
+        (&with_model("on_break = \"contine\""), "\"contine\" is none of error, continue, did you mean `continue`?"),
+        ("[keys.k]\npin = \"yes\"", "keys.k.pin: expected true or false, found text"),
         (
             &with_provider("[models.\"a*b\"]\ntargets = [{ provider = \"a\" }]"),
             "models.\"a*b\": '*' cannot stand in a model name",
@@ -207,6 +231,43 @@ fn each_mistake_is_told_by_what_is_wrong() {
         assert_eq!(errors.len(), 1, "{text}: {errors:#?}");
         assert!(errors[0].contains(expected), "{text}: {errors:#?}");
     }
+}
+
+#[test]
+fn rules_of_calls_are_read_where_they_stand() {
+    let text = "[providers.a]\nwire = \"openai\"\nconcurrency = { min = 2 }\n\
+        breaker = { share = \"80%\", credential_rest = \"1h\", slow_start = \"0s\", panic = \"25%\" }\n\
+        [models.m]\ntargets = [{ provider = \"a\" }]\nhedge = { after = \"500ms\" }\naffinity = \"prefix\"\n\
+        on_break = \"continue\"\nretries = { backoff = \"10ms\", backoff_max = \"1s\", wait_max = \"0s\" }\n\
+        [models.plain]\ntargets = [{ provider = \"a\" }]\n[keys.k]\nsecret = \"env:A\"\npin = true\n";
+
+    let spec = load_toml(text).unwrap().spec;
+
+    let provider = Rules {
+        breaker: Breaker {
+            share: Some(PerMille::new(800)),
+            credential_rest: Some(Wait::from_secs(3600)),
+            slow_start: Some(Wait::from_secs(0)),
+            panic: Some(PerMille::new(250)),
+            ..Breaker::default()
+        },
+        concurrency: Some(Concurrency { min: Some(2), max: None }),
+        ..Rules::default()
+    };
+    let retries = Retries {
+        backoff: Some(Wait::from_millis(10)),
+        backoff_max: Some(Wait::from_secs(1)),
+        wait_max: Some(Wait::from_secs(0)),
+        ..Retries::default()
+    };
+    assert_eq!(spec.providers["a"].rules, provider);
+    let model = &spec.models["m"];
+    assert_eq!(model.rules, Rules { retries, ..Rules::default() });
+    assert_eq!(model.hedge, Some(Hedge { after: Wait::from_millis(500), ..Hedge::built_in() }));
+    assert_eq!((model.affinity, model.on_break), (Affinity::Prefix, OnBreak::Continue));
+    let targets = model.targets.clone();
+    assert_eq!(spec.models["plain"], Model { targets, ..Model::default() });
+    assert!(spec.keys["k"].pin);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use troupe_proto::failure::ErrorCode;
 /// OpenAI's `type`.
 pub(super) const fn openai_type(code: ErrorCode, status: u16) -> &'static str {
     match code {
-        ErrorCode::ModelForbidden => "permission_error",
+        ErrorCode::ModelForbidden | ErrorCode::PinForbidden => "permission_error",
         ErrorCode::ProviderRateLimited => "rate_limit_error",
         ErrorCode::ProviderRejected => match status {
             403 => "permission_error",
@@ -53,6 +53,7 @@ pub(super) const fn openai_code(code: ErrorCode) -> &'static str {
         | ErrorCode::UnsupportedParameter
         | ErrorCode::UnsupportedOperation
         | ErrorCode::ModelForbidden
+        | ErrorCode::PinForbidden
         | ErrorCode::ModelNotFound
         | ErrorCode::RouteNotFound
         | ErrorCode::MethodNotAllowed
@@ -80,7 +81,7 @@ pub(super) const fn openai_code(code: ErrorCode) -> &'static str {
 pub(super) const fn anthropic_type(code: ErrorCode, status: u16) -> &'static str {
     match code {
         ErrorCode::KeyMissing | ErrorCode::KeyUnknown | ErrorCode::KeyExpired => "authentication_error",
-        ErrorCode::ModelForbidden => "permission_error",
+        ErrorCode::ModelForbidden | ErrorCode::PinForbidden => "permission_error",
         ErrorCode::ModelNotFound | ErrorCode::RouteNotFound => "not_found_error",
         ErrorCode::BodyTooLarge => "request_too_large",
         ErrorCode::RequestTimeout | ErrorCode::ProviderTimeout => "timeout_error",
