@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::resume::skip;
 use super::schema;
 use super::script::{Knobs, Tools};
 
@@ -23,6 +24,8 @@ pub(super) struct Ask {
     pub(super) format: Format,
     pub(super) max_tokens: Option<usize>,
     pub(super) prompt_tokens: u64,
+    /// What the assistant said so far, where the conversation ends with it: the answer goes on behind it.
+    pub(super) said: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +57,8 @@ pub(super) struct Answer {
     pub(super) content: Content,
     pub(super) stop: Stop,
     pub(super) usage: Usage,
+    /// Pieces of the text that had been said before.
+    pub(super) resumed: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -99,14 +104,22 @@ pub(super) fn answer(ask: &Ask) -> Answer {
     let calls = calls(ask);
     let thought: Vec<String> =
         if ask.knobs.reasoning { (0..THOUGHT_WORDS).map(|index| format!("r{index} ")).collect() } else { Vec::new() };
+    let mut resumed = 0;
     let (content, stop, tokens) = if calls.is_empty() {
+        let mut is_cut = false;
         let (pieces, tokens) = match &ask.format {
-            Format::Text => text(ask),
+            Format::Text => {
+                let mut pieces = text(&ask.knobs);
+                resumed = ask.said.as_deref().map_or(0, |said| skip(&mut pieces, said));
+                // Only plain text is cut short: half a JSON document would be a different fault.
+                is_cut = ask.max_tokens.is_some_and(|max| max < pieces.len());
+                pieces.truncate(ask.max_tokens.unwrap_or(usize::MAX));
+                let tokens = u64_of(pieces.len());
+                (pieces, tokens)
+            }
             Format::JsonObject => json_text(&json!({"mock": true})),
             Format::JsonSchema(schema) => json_text(&schema::example(schema)),
         };
-        // Only plain text is cut short: half a JSON document would be a different fault.
-        let is_cut = ask.format == Format::Text && ask.max_tokens.is_some_and(|max| max < ask.knobs.words);
         (Content::Text(pieces), if is_cut { Stop::Length } else { Stop::End }, tokens)
     } else {
         let tokens = calls.iter().map(|call| tokens_of(call.arguments.len())).sum();
@@ -119,7 +132,7 @@ pub(super) fn answer(ask: &Ask) -> Answer {
         completion: tokens + thought_tokens,
         thought: thought_tokens,
     };
-    Answer { thought, content, stop, usage }
+    Answer { thought, content, stop, usage, resumed: u64_of(resumed) }
 }
 
 fn calls(ask: &Ask) -> Vec<Call> {
@@ -135,27 +148,25 @@ fn calls(ask: &Ask) -> Vec<Call> {
     }
 }
 
-fn text(ask: &Ask) -> (Vec<String>, u64) {
-    let words = ask.knobs.words.min(ask.max_tokens.unwrap_or(usize::MAX));
-    let share = ask.knobs.size.map_or(0, |size| size / ask.knobs.words.max(1));
-    let mut pieces: Vec<String> = (0..words)
+/// The whole text, whatever is asked of it.
+fn text(knobs: &Knobs) -> Vec<String> {
+    let share = knobs.size.map_or(0, |size| size / knobs.words.max(1));
+    let mut pieces: Vec<String> = (0..knobs.words)
         .map(|index| {
-            let word = format!("w{index}{}", if ask.knobs.unicode { LETTERS } else { "" });
+            let word = format!("w{index}{}", if knobs.unicode { LETTERS } else { "" });
             let fill = share.saturating_sub(word.len() + 1);
             format!("{word}{} ", ".".repeat(fill))
         })
         .collect();
     let held: usize = pieces.iter().map(String::len).sum();
-    if let (Some(size), Some(last)) = (ask.knobs.size, pieces.last_mut())
-        && words == ask.knobs.words
+    if let (Some(size), Some(last)) = (knobs.size, pieces.last_mut())
         && held < size
     {
         last.pop();
         last.push_str(&".".repeat(size - held));
         last.push(' ');
     }
-    let tokens = u64_of(pieces.len());
-    (pieces, tokens)
+    pieces
 }
 
 fn json_text(value: &Value) -> (Vec<String>, u64) {
@@ -190,18 +201,18 @@ pub(super) fn u64_of(count: usize) -> u64 {
 /// Only the text counts, so that one conversation costs the same in every wire.
 pub(super) fn prompt_tokens(body: &Value) -> u64 {
     let spoken = ["messages", "system", "input", "instructions", "prompt"];
-    tokens_of(spoken.iter().filter_map(|name| body.get(*name)).map(|value| said(value, true)).sum())
+    tokens_of(spoken.iter().filter_map(|name| body.get(*name)).map(|value| bytes_of(value, true)).sum())
 }
 
-fn said(value: &Value, is_text: bool) -> usize {
+fn bytes_of(value: &Value, is_text: bool) -> usize {
     match value {
         Value::String(text) if is_text => text.len(),
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::Array(items) => items.iter().map(|item| said(item, is_text)).sum(),
+        Value::Array(items) => items.iter().map(|item| bytes_of(item, is_text)).sum(),
         Value::Object(fields) => fields
             .iter()
             .filter(|(name, _)| matches!(name.as_str(), "content" | "text" | "output"))
-            .map(|(_, value)| said(value, true))
+            .map(|(_, value)| bytes_of(value, true))
             .sum(),
     }
 }
@@ -234,6 +245,7 @@ mod tests {
             format: Format::Text,
             max_tokens: None,
             prompt_tokens: 3,
+            said: None,
         }
     }
 
@@ -263,6 +275,27 @@ mod tests {
 
         assert_eq!(answer.text(), "w0 w1 ");
         assert_eq!(answer.stop, Stop::Length);
+    }
+
+    #[test]
+    fn what_was_said_is_not_said_again() {
+        let rest = |model: &str, said: &str| {
+            let answer = answer(&Ask { said: Some(said.to_owned()), ..ask(model) });
+            (answer.text(), answer.resumed, answer.usage.completion)
+        };
+
+        assert_eq!(rest("mock+words=4", "w0 w1 "), ("w2 w3 ".to_owned(), 2, 2));
+        assert_eq!(rest("mock+words=4", "w0 w1"), (" w2 w3 ".to_owned(), 2, 2));
+        assert_eq!(rest("mock+words=12", "w0 w1 w2 w3 w4 w5 w6 w7 w8 w9 w1"), ("0 w11 ".to_owned(), 11, 2));
+        assert_eq!(rest("mock+words=2", "w0 w1"), (String::new(), 2, 0));
+        assert_eq!(rest("mock+words=2", "hello"), ("w0 w1 ".to_owned(), 0, 2));
+    }
+
+    #[test]
+    fn a_token_limit_counts_what_is_said_anew() {
+        let answer = answer(&Ask { max_tokens: Some(2), said: Some("w0 w1 ".to_owned()), ..ask("mock+words=5") });
+
+        assert_eq!((answer.text().as_str(), answer.stop), ("w2 w3 ", Stop::Length));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Ask, Call, Choice, Content, Format, Stop, Tool, Usage, pieces};
 use super::faults::Event;
 use super::openai::MODELS;
+use super::resume::said;
 
 /// What a client must hand back with a thought; any opaque text will do.
 const SIGNATURE: &str = "bW9jay1zaWduYXR1cmU=";
@@ -45,6 +46,18 @@ pub(super) fn read(body: &Value, ask: &mut Ask) -> Result<(), String> {
     let last = messages.last().and_then(|last| last.get("content")).and_then(Value::as_array);
     let is_result = |block: &Value| block.get("type").is_some_and(|kind| kind == "tool_result");
     ask.after_tool_result = last.is_some_and(|blocks| blocks.iter().any(is_result));
+    ask.said = body.get("messages").and_then(said);
+    if messages.last().and_then(|last| last.get("role")).is_some_and(|role| role == "assistant") {
+        // As the vendor does: newer models take no unfinished message at all, and none may end in a space.
+        if ask.knobs.no_prefill {
+            return Err("This model does not support assistant message prefill. \
+                        The conversation must end with a user message."
+                .to_owned());
+        }
+        if ask.said.as_ref().is_some_and(|said| said.ends_with(char::is_whitespace)) {
+            return Err("messages: final assistant content cannot end with trailing whitespace".to_owned());
+        }
+    }
     ask.tools = body.get("tools").and_then(Value::as_array).into_iter().flatten().filter_map(tool).collect();
     let choice = body.get("tool_choice");
     ask.parallel = choice.and_then(|choice| choice.get("disable_parallel_tool_use")) != Some(&Value::Bool(true));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::script::{Ending, Knobs};
+use super::switch::draw;
 
 /// One event of a stream in wire form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +47,9 @@ const PIECE_MAX: u64 = 31;
 
 /// Plans a stream: which events are sent, with what gaps, and how it ends.
 ///
-/// `error` is the in-band error of the wire, for [`Ending::Error`].
-pub(super) fn stream(knobs: &Knobs, mut events: Vec<Event>, error: impl FnOnce() -> String) -> Vec<Step> {
+/// `call` is this call's number, for [`Ending::RandomCut`]; `error` is the in-band error of the wire, for
+/// [`Ending::Error`].
+pub(super) fn stream(knobs: &Knobs, mut events: Vec<Event>, call: u64, error: impl FnOnce() -> String) -> Vec<Step> {
     for event in &mut events {
         if knobs.comments {
             event.bytes.insert_str(0, ": keep-alive\n\n");
@@ -60,6 +62,7 @@ pub(super) fn stream(knobs: &Knobs, mut events: Vec<Event>, error: impl FnOnce()
         Ending::Complete => (usize::MAX, Vec::new()),
         // The flush lets what was sent reach the wire before the connection goes.
         Ending::Cut(limit) => (limit, vec![Step::Flush, Step::Break]),
+        Ending::RandomCut(seed) => (drawn(&events, seed, call), vec![Step::Flush, Step::Break]),
         Ending::CleanCut(limit) => (limit, Vec::new()),
         Ending::Error(limit) => (limit, vec![Step::Send(Bytes::from(error()), 0)]),
         Ending::Hang(limit) => (limit, vec![Step::Hang]),
@@ -72,6 +75,16 @@ pub(super) fn stream(knobs: &Knobs, mut events: Vec<Event>, error: impl FnOnce()
     let mut steps = if knobs.slow_bytes { dribble(knobs, kept) } else { paced(knobs, kept) };
     steps.extend(ending);
     steps
+}
+
+/// Draws after how many content events to cut: one at least, and not all. Fewer than two cannot be cut so.
+fn drawn(events: &[Event], seed: u64, call: u64) -> usize {
+    let content = events.iter().filter(|event| event.is_content).count();
+    let places = u64::try_from(content.saturating_sub(1)).unwrap_or(u64::MAX);
+    match places {
+        0 => usize::MAX,
+        places => usize::try_from(draw(draw(seed) ^ call) % places).map_or(usize::MAX, |place| place + 1),
+    }
 }
 
 /// Finds where the fault strikes: behind that many content events; for none, before the first.
@@ -156,7 +169,7 @@ mod tests {
     }
 
     fn plan(model: &str) -> Vec<Step> {
-        stream(&Knobs::parse(model).unwrap(), events(), || "error;".to_owned())
+        stream(&Knobs::parse(model).unwrap(), events(), 1, || "error;".to_owned())
     }
 
     #[test]
@@ -187,6 +200,15 @@ mod tests {
     }
 
     #[test]
+    fn a_random_cut_falls_on_every_place_between_words_and_on_the_same_ones_in_every_run() {
+        let knobs = Knobs::parse("mock+random-cut=7").unwrap();
+        let cuts = || (0..64).map(|call| sent(&stream(&knobs, events(), call, String::new)).1).collect::<Vec<_>>();
+
+        assert_eq!(cuts(), cuts());
+        assert_eq!(cuts().into_iter().collect::<std::collections::BTreeSet<_>>(), [1, 2, 3].into());
+    }
+
+    #[test]
     fn dribbled_bytes_are_the_same_bytes_and_the_same_number_of_events() {
         let steps = plan("mock+slow-bytes");
 
@@ -199,7 +221,7 @@ mod tests {
         let lines = vec![Event::content("data: a\n\n".to_owned())];
         let knobs = Knobs::parse("mock+comments+crlf").unwrap();
 
-        let (text, events) = sent(&stream(&knobs, lines, String::new));
+        let (text, events) = sent(&stream(&knobs, lines, 1, String::new));
 
         assert_eq!((text.as_str(), events), (": keep-alive\r\n\r\ndata: a\r\n\r\n", 1));
     }

@@ -1,7 +1,8 @@
 //! A mock provider: both wires, every fault, and counts of what arrived.
 //!
 //! What it does is told by the model name of each request (`mock+cut=3+drip=20ms`),
-//! so one mock serves any number of tests at once. `docs/loadtest.md` lists the knobs.
+//! so one mock serves any number of tests at once. [`MockHandle::fail`] lays faults over that while it runs.
+//! `docs/loadtest.md` lists the knobs.
 
 mod answer;
 mod anthropic;
@@ -9,11 +10,15 @@ mod body;
 mod counts;
 mod faults;
 mod openai;
+mod quota;
 mod responses;
+mod resume;
 mod routes;
 mod schema;
 mod script;
 mod server;
+mod switch;
+mod turn;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -26,8 +31,10 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use counts::{ClosedEarly, Counts, Received, Snapshot};
+pub use counts::{Bill, ClosedEarly, Counts, Received, Snapshot};
+pub use quota::Quota;
 pub use script::{Ending, Fault, KnobError, Knobs, Tools};
+pub use switch::{Strike, StrikeError};
 
 /// Where and how a mock listens.
 #[derive(Debug, Clone)]
@@ -132,6 +139,25 @@ impl MockHandle {
     /// Gives the clients that left before their reply was over, oldest first.
     pub fn closed_early(&self) -> Vec<ClosedEarly> {
         self.counts.closed_early()
+    }
+
+    /// Gives the bills of the last 4096 replies that are over, oldest first.
+    pub fn bills(&self) -> Vec<Bill> {
+        self.counts.bills()
+    }
+
+    /// Makes the calls that `strike` matches fail from now on.
+    ///
+    /// # Errors
+    /// [`StrikeError::Knobs`] when its knobs cannot be obeyed, [`StrikeError::Full`] beyond 256 strikes;
+    /// nothing changes then.
+    pub fn fail(&self, strike: Strike) -> Result<(), StrikeError> {
+        self.counts.switch.add(strike)
+    }
+
+    /// Lifts every strike.
+    pub fn heal(&self) {
+        self.counts.switch.heal();
     }
 
     /// Starts all sums at zero; what is open stays counted.

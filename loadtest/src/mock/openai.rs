@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Ask, Call, Choice, Content, Format, Stop, Tool, Usage, pieces, tokens_of};
 use super::faults::Event;
+use super::resume::said;
 
 /// A fixed birthday for everything, so that replies are the same in every run.
 pub(super) const CREATED: u64 = 1_760_000_000;
@@ -45,6 +46,7 @@ pub(super) fn read_chat(body: &Value, ask: &mut Ask) -> Result<(), String> {
     let messages = body.get("messages").and_then(Value::as_array).filter(|all| !all.is_empty());
     let messages = messages.ok_or("'messages' must be a list with at least one message")?;
     ask.after_tool_result = messages.last().and_then(|last| last.get("role")).is_some_and(|role| role == "tool");
+    ask.said = body.get("messages").and_then(said);
     ask.tools = body.get("tools").and_then(Value::as_array).into_iter().flatten().filter_map(function).collect();
     ask.choice = choice(body.get("tool_choice"));
     ask.parallel = body.get("parallel_tool_calls") != Some(&Value::Bool(false));

@@ -4,26 +4,25 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Ask, Choice, Format, answer, prompt_tokens};
 use super::body::Scripted;
-use super::counts::{Counts, Watch};
-use super::faults::{self, Step};
-use super::script::{Fault, Knobs};
+use super::counts::Counts;
+use super::faults::Step;
 use super::server::Reset;
-use super::{anthropic, openai, responses};
+use super::switch::Strike;
+use super::turn::{Turn, Wire};
 
 /// Largest body taken; a gateway's own limit is to strike long before.
 const BODY_BYTES_MAX: usize = 256 << 20;
 
 /// What a path stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Route {
+pub(super) enum Route {
     Chat,
     Completion,
     Responses,
@@ -36,15 +35,11 @@ enum Route {
     Reset,
     Requests,
     Departures,
+    Bills,
+    Fail,
+    Heal,
     Health,
     Unknown,
-}
-
-/// Whose shapes a reply has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wire {
-    OpenAi,
-    Anthropic,
 }
 
 /// Answers one request.
@@ -67,6 +62,12 @@ pub(super) async fn reply(
             counts.reset();
             return Ok(own(&json!({"reset": true})));
         }
+        Route::Bills => return Ok(own(&json!(counts.bills()))),
+        Route::Heal => {
+            counts.switch.heal();
+            return Ok(own(&json!({"healed": true})));
+        }
+        Route::Fail => return fail(body, &counts).await,
         Route::Chat
         | Route::Completion
         | Route::Responses
@@ -92,23 +93,13 @@ pub(super) async fn reply(
         _ => deployment.or_else(|| Some(parsed.as_ref().ok()?.get("model")?.as_str()?.to_owned())),
     };
     let shown = credential(&head.headers);
-    counts.arrived(head, body, model.as_deref());
-    let turn = Turn {
-        watch: counts.watch(&path, model.as_deref().unwrap_or_default()),
-        serial: counts.next_serial(),
-        wire,
-        shown,
-        knobs: Knobs::default(),
-    };
-    let listed = match (&route, wire) {
-        (Route::Models, Wire::OpenAi) => Some(openai::models()),
-        (Route::Models, Wire::Anthropic) => Some(anthropic::models()),
-        (Route::Unknown, _) => return Ok(turn.refuse(StatusCode::NOT_FOUND, "the mock has no such path", None)),
+    let call = counts.arrived(head, body, model.as_deref(), &shown);
+    let turn = Turn::new(&counts, wire, call, &path, model.as_deref().unwrap_or_default(), &shown);
+    match &route {
+        Route::Unknown => return Ok(turn.refuse(StatusCode::NOT_FOUND, "the mock has no such path", None)),
         _ if lacks_version => return Ok(turn.refuse(StatusCode::NOT_FOUND, "api-version is missing", None)),
-        _ => None,
-    };
-    if let Some(list) = listed {
-        return Ok(turn.whole(&list));
+        Route::Models => return turn.obey(&route, None, &Value::Null, (reset, version)).await,
+        _ => {}
     }
     let Ok(parsed) = parsed else {
         return Ok(turn.refuse(StatusCode::BAD_REQUEST, "the body is not JSON", None));
@@ -116,231 +107,23 @@ pub(super) async fn reply(
     let Some(model) = model else {
         return Ok(turn.refuse(StatusCode::BAD_REQUEST, "model: a name is required", None));
     };
-    obey(turn, &route, &model, &parsed, (reset, version)).await
+    turn.obey(&route, Some(&model), &parsed, (reset, version)).await
 }
 
-/// Does what the knobs of `model` say.
-async fn obey(
-    mut turn: Turn,
-    route: &Route,
-    model: &str,
-    body: &Value,
-    (reset, version): (Reset, Version),
-) -> io::Result<Response<Scripted>> {
-    turn.knobs = match Knobs::parse(model) {
-        Ok(knobs) => knobs,
-        Err(error) => return Ok(turn.refuse(StatusCode::BAD_REQUEST, &error.to_string(), None)),
-    };
-    if let Some(delay) = turn.knobs.delay {
-        tokio::time::sleep(delay).await;
-    }
-    let is_stream = body.get("stream") == Some(&Value::Bool(true));
-    match turn.knobs.fault {
-        Fault::None | Fault::Truncated => {}
-        Fault::Hang => std::future::pending::<()>().await,
-        Fault::Reset => {
-            turn.watch.over();
-            // Over HTTP/2 the error resets this stream alone, which is the same event for its client.
-            if version != Version::HTTP_2 {
-                reset.arm();
-            }
-            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the script resets the connection here"));
+/// Switches a fault on for calls to come.
+async fn fail(body: Incoming, counts: &Counts) -> io::Result<Response<Scripted>> {
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(io::Error::other)?.to_bytes();
+    let taken = serde_json::from_slice::<Strike>(&body)
+        .map_err(|error| error.to_string())
+        .and_then(|strike| counts.switch.add(strike).map_err(|error| error.to_string()));
+    Ok(match taken {
+        Ok(()) => own(&json!({"fails": true})),
+        Err(message) => {
+            let mut response = own(&json!({"error": message}));
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            response
         }
-        Fault::Status(status) => {
-            let code = turn.knobs.code.clone();
-            let message = match status {
-                // As vendors word it: a gateway must not pass this on.
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                    format!("Incorrect API key provided: {}", turn.shown)
-                }
-                _ => "the mock refuses as it was told to".to_owned(),
-            };
-            let mut response = turn.refuse(status, &message, code.as_deref());
-            if status.is_redirection() {
-                response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/v1/chat/completions"));
-            }
-            return Ok(response);
-        }
-        Fault::ContextLength => return Ok(turn.refuse_length()),
-        Fault::Garbage => return Ok(turn.garbage(is_stream)),
-    }
-    Ok(turn.serve(route, model, body, is_stream))
-}
-
-/// One request being answered.
-struct Turn {
-    watch: Watch,
-    serial: u64,
-    wire: Wire,
-    /// The credential that came with the request.
-    shown: String,
-    knobs: Knobs,
-}
-
-impl Turn {
-    fn request_id(&self) -> String {
-        format!("req_mock_{}", self.serial)
-    }
-
-    fn serve(self, route: &Route, model: &str, body: &Value, stream: bool) -> Response<Scripted> {
-        let mut ask = Ask {
-            model: model.to_owned(),
-            knobs: self.knobs.clone(),
-            serial: self.serial,
-            stream,
-            include_usage: false,
-            tools: Vec::new(),
-            choice: Choice::Auto,
-            parallel: true,
-            after_tool_result: false,
-            format: Format::Text,
-            max_tokens: None,
-            prompt_tokens: prompt_tokens(body),
-        };
-        let read = match route {
-            Route::Chat => openai::read_chat(body, &mut ask),
-            Route::Completion => openai::read_completion(body, &mut ask),
-            Route::Responses => responses::read(body, &mut ask),
-            Route::Messages => anthropic::read(body, &mut ask),
-            Route::Embeddings => {
-                return match openai::embeddings(body, model) {
-                    Ok(reply) => self.whole(&reply),
-                    Err(message) => self.refuse(StatusCode::BAD_REQUEST, &message, None),
-                };
-            }
-            Route::CountTokens => return self.whole(&json!({"input_tokens": ask.prompt_tokens})),
-            Route::Model(id) => {
-                return match self.wire {
-                    Wire::OpenAi => self.whole(&openai::model(id)),
-                    Wire::Anthropic => self.whole(&anthropic::model(id)),
-                };
-            }
-            Route::Models
-            | Route::Counts
-            | Route::Reset
-            | Route::Requests
-            | Route::Departures
-            | Route::Health
-            | Route::Unknown => Ok(()),
-        };
-        if let Err(message) = read {
-            return self.refuse(StatusCode::BAD_REQUEST, &message, None);
-        }
-        let answer = answer(&ask);
-        if ask.stream && !self.knobs.unstreamed {
-            self.stream(route, body, &ask, &answer)
-        } else {
-            self.whole(&made(route, body, &ask, &answer))
-        }
-    }
-
-    fn stream(mut self, route: &Route, body: &Value, ask: &Ask, answer: &Answer) -> Response<Scripted> {
-        let (events, error): (_, fn() -> String) = match route {
-            Route::Responses => (responses::events(body, ask, answer), responses::in_band_error),
-            Route::Messages => (anthropic::events(ask, answer), anthropic::in_band_error),
-            Route::Completion => (openai::completion_events(ask, answer), openai::in_band_error),
-            _ => (openai::chat_events(body, ask, answer), openai::in_band_error),
-        };
-        let steps = faults::stream(&self.knobs, events, error);
-        self.watch.begun(StatusCode::OK, true);
-        let mut response = self.head(StatusCode::OK, "text/event-stream; charset=utf-8");
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        response.map(|()| Scripted::new(steps, Some(self.watch)))
-    }
-
-    fn whole(mut self, reply: &Value) -> Response<Scripted> {
-        let bytes = Bytes::from(reply.to_string());
-        self.watch.begun(StatusCode::OK, false);
-        let mut response = self.head(StatusCode::OK, "application/json");
-        let length = bytes.len();
-        let (steps, promised) = if self.knobs.fault == Fault::Truncated {
-            // Half of it, and then the connection goes.
-            (vec![Step::Send(bytes.slice(..length / 2), 0), Step::Flush, Step::Break], length)
-        } else if self.knobs.slow_bytes {
-            (faults::dribble_whole(&self.knobs, bytes), length)
-        } else {
-            (vec![Step::Send(bytes, 0)], length)
-        };
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(promised));
-        response.map(|()| Scripted::new(steps, Some(self.watch)))
-    }
-
-    fn refuse(self, status: StatusCode, message: &str, code: Option<&str>) -> Response<Scripted> {
-        let error = match self.wire {
-            Wire::OpenAi => openai::error(status, message, code),
-            Wire::Anthropic => anthropic::error(status, message, &self.request_id()),
-        };
-        self.plain(status, "application/json", Bytes::from(error.to_string()))
-    }
-
-    fn refuse_length(self) -> Response<Scripted> {
-        let (message, code) = match self.wire {
-            Wire::OpenAi => (
-                "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens. \
-                 Please reduce the length of the messages.",
-                Some("context_length_exceeded"),
-            ),
-            Wire::Anthropic => ("prompt is too long: 209000 tokens > 200000 maximum", None),
-        };
-        self.refuse(StatusCode::BAD_REQUEST, message, code)
-    }
-
-    fn garbage(self, is_stream: bool) -> Response<Scripted> {
-        if is_stream {
-            let bytes = Bytes::from_static(b"data: {\"choices\": [<html>\n\nevent: message_start\ndata: }{\n\n");
-            return self.plain(StatusCode::OK, "text/event-stream; charset=utf-8", bytes);
-        }
-        self.plain(StatusCode::OK, "application/json", Bytes::from_static(b"<html>\xff this is no JSON {"))
-    }
-
-    fn plain(mut self, status: StatusCode, kind: &'static str, bytes: Bytes) -> Response<Scripted> {
-        self.watch.begun(status, false);
-        let mut response = self.head(status, kind);
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-        response.map(|()| Scripted::new(vec![Step::Send(bytes, 0)], Some(self.watch)))
-    }
-
-    fn head(&self, status: StatusCode, kind: &'static str) -> Response<()> {
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert(header::SET_COOKIE, HeaderValue::from_static("__mock=1; path=/"));
-        let id = HeaderValue::from_str(&self.request_id()).ok();
-        let named = match self.wire {
-            Wire::OpenAi => {
-                // What a gateway must keep to itself: its provider's organisation, quota and cookies.
-                headers.insert("openai-organization", HeaderValue::from_static("mock-org"));
-                headers.insert("openai-processing-ms", HeaderValue::from_static("1"));
-                headers.insert("x-ratelimit-remaining-requests", HeaderValue::from_static("99"));
-                "x-request-id"
-            }
-            Wire::Anthropic => {
-                headers.insert("anthropic-organization-id", HeaderValue::from_static("mock-org"));
-                headers.insert("anthropic-ratelimit-requests-remaining", HeaderValue::from_static("99"));
-                "request-id"
-            }
-        };
-        let held = [("retry-after", &self.knobs.retry_after), ("retry-after-ms", &self.knobs.retry_after_ms)];
-        for (name, value) in held {
-            if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
-                headers.insert(name, value);
-            }
-        }
-        if let Some(id) = id {
-            headers.insert(named, id);
-        }
-        response
-    }
-}
-
-fn made(route: &Route, body: &Value, ask: &Ask, answer: &Answer) -> Value {
-    match route {
-        Route::Responses => responses::whole(body, ask, answer),
-        Route::Messages => anthropic::whole(ask, answer),
-        Route::Completion => openai::completion_whole(ask, answer),
-        _ => openai::chat_whole(body, ask, answer),
-    }
+    })
 }
 
 /// A reply of the mock about itself, which nothing counts.
@@ -381,7 +164,10 @@ fn route(method: &Method, path: &str) -> (Route, Option<String>) {
         (&Method::GET, "mock/counts") => Route::Counts,
         (&Method::GET, "mock/closed-early") => Route::Departures,
         (&Method::GET, "mock/requests") => Route::Requests,
+        (&Method::GET, "mock/bills") => Route::Bills,
         (&Method::POST, "mock/reset") => Route::Reset,
+        (&Method::POST, "mock/fault") => Route::Fail,
+        (&Method::DELETE, "mock/fault") => Route::Heal,
         (&Method::GET, bare) => {
             bare.strip_prefix("models/").map_or(Route::Unknown, |model| Route::Model(decoded(model)))
         }

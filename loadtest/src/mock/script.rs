@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::quota::Quota;
+
 /// What one model name asks the mock to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Knobs {
@@ -30,6 +32,12 @@ pub struct Knobs {
     pub unstreamed: bool,
     /// What happens instead of a good reply.
     pub fault: Fault,
+    /// How many calls of this model name the faults strike before it recovers; `None`: all.
+    pub fail: Option<u64>,
+    /// Calls that a credential has in each window; 429 beyond them.
+    pub quota: Option<Quota>,
+    /// Whether a conversation that ends with the assistant is refused.
+    pub no_prefill: bool,
     /// `retry-after`, sent as it stands.
     pub retry_after: Option<String>,
     /// `retry-after-ms`, sent as it stands.
@@ -78,6 +86,8 @@ pub enum Ending {
     Error(usize),
     /// Silence with the connection open.
     Hang(usize),
+    /// As `Cut`, at an event drawn from this seed and the number of the call: at least one word before it and behind it.
+    RandomCut(u64),
 }
 
 /// Whether tools are called unasked.
@@ -120,6 +130,9 @@ impl Default for Knobs {
             unicode: false,
             unstreamed: false,
             fault: Fault::None,
+            fail: None,
+            quota: None,
+            no_prefill: false,
             retry_after: None,
             retry_after_ms: None,
             code: None,
@@ -152,15 +165,33 @@ impl Knobs {
             knobs.tools = Tools::One;
         }
         for part in parts {
-            let (name, value) = part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value)));
-            knobs.set(name, value).ok_or_else(|| match (KNOWN.contains(&name), value) {
-                (false, _) => KnobError::Unknown(name.to_owned()),
-                (true, value) => {
-                    KnobError::Value { knob: name.to_owned(), value: value.unwrap_or_default().to_owned() }
-                }
-            })?;
+            knobs.read(part)?;
         }
         Ok(knobs)
+    }
+
+    /// Lays more knobs over these; `text` is what stands behind a base name, without the first `+`.
+    pub(super) fn lay(&mut self, text: &str) -> Result<(), KnobError> {
+        text.split('+').try_for_each(|part| self.read(part))
+    }
+
+    /// Forgets the faults once they struck as often as `fail` says; `call` counts the calls of this name from 1.
+    pub(super) fn recover(&mut self, call: u64) {
+        if self.fail.is_some_and(|fail| call > fail) {
+            self.fault = Fault::None;
+            self.ending = Ending::Complete;
+            self.retry_after = None;
+            self.retry_after_ms = None;
+            self.unstreamed = false;
+        }
+    }
+
+    fn read(&mut self, part: &str) -> Result<(), KnobError> {
+        let (name, value) = part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value)));
+        self.set(name, value).ok_or_else(|| match (KNOWN.contains(&name), value) {
+            (false, _) => KnobError::Unknown(name.to_owned()),
+            (true, value) => KnobError::Value { knob: name.to_owned(), value: value.unwrap_or_default().to_owned() },
+        })
     }
 
     fn set(&mut self, name: &str, value: Option<&str>) -> Option<()> {
@@ -180,6 +211,9 @@ impl Knobs {
             ("reset", None) => self.fault = Fault::Reset,
             ("garbage", None) => self.fault = Fault::Garbage,
             ("truncated", None) => self.fault = Fault::Truncated,
+            ("fail", Some(value)) => self.fail = Some(value.parse().ok()?),
+            ("quota", Some(value)) => self.quota = Some(quota(value)?),
+            ("no-prefill", None) => self.no_prefill = true,
             ("retry-after", Some(value)) => self.retry_after = Some(header(value)?),
             ("retry-after-ms", Some(value)) => self.retry_after_ms = Some(header(value)?),
             ("code", Some(value)) => self.code = Some(value.to_owned()),
@@ -187,6 +221,7 @@ impl Knobs {
             ("clean-cut", Some(value)) => self.ending = Ending::CleanCut(count(value, WORDS_MAX)?),
             ("error-at", Some(value)) => self.ending = Ending::Error(count(value, WORDS_MAX)?),
             ("hang-at", Some(value)) => self.ending = Ending::Hang(count(value, WORDS_MAX)?),
+            ("random-cut", Some(value)) => self.ending = Ending::RandomCut(value.parse().ok()?),
             ("tools", None) => self.tools = Tools::One,
             ("parallel-tools", None) => self.tools = Tools::Two,
             ("reasoning", None) => self.reasoning = true,
@@ -198,7 +233,7 @@ impl Knobs {
 }
 
 /// Every knob, to tell a wrong name from a wrong value.
-const KNOWN: [&str; 27] = [
+const KNOWN: [&str; 31] = [
     "words",
     "events",
     "size",
@@ -215,6 +250,9 @@ const KNOWN: [&str; 27] = [
     "reset",
     "garbage",
     "truncated",
+    "fail",
+    "quota",
+    "no-prefill",
     "retry-after",
     "retry-after-ms",
     "code",
@@ -222,6 +260,7 @@ const KNOWN: [&str; 27] = [
     "clean-cut",
     "error-at",
     "hang-at",
+    "random-cut",
     "tools",
     "parallel-tools",
     "reasoning",
@@ -250,6 +289,13 @@ fn duration(text: &str) -> Option<Duration> {
         "s" => Some(Duration::from_secs(number)),
         _ => None,
     }
+}
+
+fn quota(text: &str) -> Option<Quota> {
+    let (limit, window) = text.split_once('/')?;
+    // Tokens are shown as a thousandfold, which must not overflow.
+    let limit = limit.parse().ok().filter(|limit| *limit <= u64::from(u32::MAX))?;
+    Some(Quota { limit, window: duration(window).filter(|window| !window.is_zero())? })
 }
 
 fn size(text: &str) -> Option<usize> {
@@ -302,9 +348,33 @@ mod tests {
     }
 
     #[test]
+    fn a_name_recovers_after_its_failures() {
+        let knobs = Knobs::parse("mock+status=503+retry-after=2+fail=2").unwrap();
+        let after = |call| {
+            let mut knobs = knobs.clone();
+            knobs.recover(call);
+            (knobs.fault, knobs.retry_after.is_some())
+        };
+
+        assert_eq!(after(2), (Fault::Status(StatusCode::SERVICE_UNAVAILABLE), true));
+        assert_eq!(after(3), (Fault::None, false));
+    }
+
+    #[test]
+    fn knobs_laid_over_others_win() {
+        let mut knobs = Knobs::parse("mock+words=3+cut=1").unwrap();
+
+        knobs.lay("cut=2+quota=5/2s").unwrap();
+
+        assert_eq!((knobs.words, knobs.ending), (3, Ending::Cut(2)));
+        assert_eq!(knobs.quota, Some(Quota { limit: 5, window: Duration::from_secs(2) }));
+        assert!(knobs.lay("").is_err() && knobs.lay("quota=5").is_err());
+    }
+
+    #[test]
     fn every_known_knob_can_be_set() {
         for knob in KNOWN {
-            let taken = ["", "=3", "=3ms", "=503", "=3KiB"]
+            let taken = ["", "=3", "=3ms", "=503", "=3KiB", "=3/3s"]
                 .iter()
                 .any(|value| Knobs::parse(&format!("mock+{knob}{value}")).is_ok());
             assert!(taken, "{knob}");

@@ -1,6 +1,8 @@
 //! The mock as its clients see it: every knob over real sockets.
 #![expect(clippy::unwrap_used, reason = "helpers of an integration test may fail by panicking, as its tests do")]
 
+mod steered;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
