@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::resume::skip;
+use super::resume::{Said, go_on};
 use super::schema;
 use super::script::{Knobs, Tools};
 
@@ -25,7 +25,7 @@ pub(super) struct Ask {
     pub(super) max_tokens: Option<usize>,
     pub(super) prompt_tokens: u64,
     /// What the assistant said so far, where the conversation ends with it: the answer goes on behind it.
-    pub(super) said: Option<String>,
+    pub(super) said: Option<Said>,
 }
 
 #[derive(Debug, Clone)]
@@ -110,7 +110,7 @@ pub(super) fn answer(ask: &Ask) -> Answer {
         let (pieces, tokens) = match &ask.format {
             Format::Text => {
                 let mut pieces = text(&ask.knobs);
-                resumed = ask.said.as_deref().map_or(0, |said| skip(&mut pieces, said));
+                resumed = ask.said.as_ref().map_or(0, |said| go_on(&mut pieces, said));
                 // Only plain text is cut short: half a JSON document would be a different fault.
                 is_cut = ask.max_tokens.is_some_and(|max| max < pieces.len());
                 pieces.truncate(ask.max_tokens.unwrap_or(usize::MAX));
@@ -280,7 +280,8 @@ mod tests {
     #[test]
     fn what_was_said_is_not_said_again() {
         let rest = |model: &str, said: &str| {
-            let answer = answer(&Ask { said: Some(said.to_owned()), ..ask(model) });
+            let said = Some(Said { text: said.to_owned(), again: None });
+            let answer = answer(&Ask { said, ..ask(model) });
             (answer.text(), answer.resumed, answer.usage.completion)
         };
 
@@ -293,7 +294,8 @@ mod tests {
 
     #[test]
     fn a_token_limit_counts_what_is_said_anew() {
-        let answer = answer(&Ask { max_tokens: Some(2), said: Some("w0 w1 ".to_owned()), ..ask("mock+words=5") });
+        let said = Some(Said { text: "w0 w1 ".to_owned(), again: None });
+        let answer = answer(&Ask { max_tokens: Some(2), said, ..ask("mock+words=5") });
 
         assert_eq!((answer.text().as_str(), answer.stop), ("w2 w3 ", Stop::Length));
     }

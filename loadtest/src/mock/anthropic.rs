@@ -54,7 +54,7 @@ pub(super) fn read(body: &Value, ask: &mut Ask) -> Result<(), String> {
                         The conversation must end with a user message."
                 .to_owned());
         }
-        if ask.said.as_ref().is_some_and(|said| said.ends_with(char::is_whitespace)) {
+        if ask.said.as_ref().is_some_and(|said| said.text.ends_with(char::is_whitespace)) {
             return Err("messages: final assistant content cannot end with trailing whitespace".to_owned());
         }
     }
