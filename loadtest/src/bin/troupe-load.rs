@@ -1,14 +1,17 @@
 //! Load against a gateway: what a request costs, and whether streams are whole.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::Uri;
-use troupe_loadtest::load::{compare, process, streams};
+use troupe_loadtest::load::plan::{Overrides, Plan};
+use troupe_loadtest::load::progress::Progress;
+use troupe_loadtest::load::{compare, process, run, streams};
+use troupe_loadtest::mock::{Mock, MockOptions};
 
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,10 +26,30 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Carries out a plan: open loop, closed loop, or the search for the rate that holds; fails when a request failed.
+    Run(Run),
     /// Measures CPU per request: straight to the mock, through the floor and through Troupe, in turn.
     Compare(Compare),
     /// Opens many streams at once and checks every event of each; fails when one is lost, doubled or late.
     Streams(Streams),
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// The plan, a TOML file; loadtest/plans has some.
+    plan: PathBuf,
+    /// In place of the plan's `target.base_url`.
+    #[arg(long)]
+    base_url: Option<Uri>,
+    /// In place of the plan's `target.key`.
+    #[arg(long)]
+    key: Option<String>,
+    /// Starts a mock inside this program and asks that; to try a plan out.
+    #[arg(long, conflicts_with = "base_url")]
+    mock: bool,
+    /// Also writes the report here, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -117,9 +140,29 @@ fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match cli.command {
+        Command::Run(args) => runtime.block_on(run(args)),
         Command::Compare(args) => runtime.block_on(compare(args)),
         Command::Streams(args) => runtime.block_on(streams(args)),
     }
+}
+
+async fn run(args: Run) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(&args.plan).with_context(|| format!("cannot read {}", args.plan.display()))?;
+    let mock = if args.mock { Some(Mock::start(MockOptions::default())?) } else { None };
+    let of_mock = mock.as_ref().map(|mock| mock.base_url.parse()).transpose()?;
+    let overrides = Overrides { base_url: args.base_url.or(of_mock), key: args.key };
+    let plan = Plan::parse(&text, &overrides).with_context(|| format!("{} is no plan", args.plan.display()))?;
+    let report = run::run(&plan, Progress::detect()).await?;
+    write!(std::io::stdout().lock(), "{}", report.table())?;
+    if let Some(path) = args.json {
+        write_json(&path, &report)?;
+    }
+    Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn write_json(path: &Path, report: &impl serde::Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(report)?;
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 async fn compare(args: Compare) -> anyhow::Result<ExitCode> {
@@ -148,8 +191,7 @@ async fn compare(args: Compare) -> anyhow::Result<ExitCode> {
     let report = compare::run(&settings).await?;
     write!(std::io::stdout().lock(), "{}", report.table())?;
     if let Some(path) = args.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        write_json(&path, &report)?;
     }
     Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -121,11 +121,12 @@ impl Verifier {
         Self { wire, expected, line: Vec::new(), seen: 0, is_ended: false }
     }
 
-    /// Takes the next bytes of the stream, cut anywhere.
+    /// Takes the next bytes of the stream, cut anywhere, and gives the number of content events they completed.
     ///
     /// # Errors
     /// The first [`StreamFault`] they show; the stream has failed then.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), StreamFault> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<u64, StreamFault> {
+        let before = self.seen;
         for byte in bytes {
             if *byte != b'\n' {
                 self.line.push(*byte);
@@ -139,7 +140,7 @@ impl Verifier {
                 self.event(data.trim_ascii())?;
             }
         }
-        Ok(())
+        Ok(self.seen - before)
     }
 
     /// Says whether the stream is whole, now that its body has ended.
