@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::Uri;
 use troupe_loadtest::load::plan::{Overrides, Plan};
 use troupe_loadtest::load::progress::Progress;
-use troupe_loadtest::load::{compare, process, run, streams};
+use troupe_loadtest::load::{compare, process, run, streams, svg};
 use troupe_loadtest::mock::{Mock, MockOptions};
 
 #[global_allocator]
@@ -50,6 +50,9 @@ struct Run {
     /// Also writes the report here, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Also draws the run here, as SVG.
+    #[arg(long)]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -156,6 +159,9 @@ async fn run(args: Run) -> anyhow::Result<ExitCode> {
     write!(std::io::stdout().lock(), "{}", report.table())?;
     if let Some(path) = args.json {
         write_json(&path, &report)?;
+    }
+    if let Some(path) = args.svg {
+        std::fs::write(&path, svg::of_run(&report)).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

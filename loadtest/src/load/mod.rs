@@ -23,4 +23,5 @@ pub mod run;
 pub mod run_report;
 pub mod schedule;
 pub mod streams;
+pub mod svg;
 pub mod units;
