@@ -4,11 +4,15 @@
 //! named twice (compared after unescaping), a lone surrogate, bytes after the value, text that is not UTF-8.
 
 #[cfg(test)]
+pub(crate) mod arbitrary;
+mod scan;
+#[cfg(test)]
 mod tests;
 mod walk;
 
 use std::fmt;
 
+pub(crate) use scan::{OpenNames, Scan};
 pub(crate) use walk::{Key, Walk, Walker};
 
 /// How deep arrays and objects may nest; the limit of `serde_json`'s recursion.

@@ -95,3 +95,59 @@ proptest! {
         prop_assert!(head.len() == text.len() || head.len() + 4 > max);
     }
 }
+
+/// Whether the scanner alone reads a text, and as what.
+fn scanned(text: &str) -> Option<Kind> {
+    let mut scan = Scan::new(text);
+    let kind = scan.walk(&mut OpenNames::new())?;
+    scan.end().map(|()| kind)
+}
+
+#[test]
+fn the_scanner_reads_what_machines_write() {
+    let written = serde_json::json!({
+        "model": "m", "messages": [{"role": "user", "content": "a \"word\"\n\té漢😀"}, {"role": "x", "content": []}],
+        "temperature": 0.7, "n": 3, "seed": -5, "stop": null, "tools": [{"function": {"strict": true, "x": {}}}],
+    });
+    let pretty = serde_json::to_string_pretty(&written).unwrap();
+
+    assert_eq!(scanned(&written.to_string()), Some(Kind::Object));
+    assert_eq!(scanned(&pretty), Some(Kind::Object));
+}
+
+#[test]
+fn what_the_scanner_cannot_tell_apart_is_left_alone() {
+    let many: Vec<String> = (0..65).map(|n| format!("\"{n}\":0")).collect();
+    let texts = [
+        format!("{{{}}}", many.join(",")),
+        format!("{}{}", "[".repeat(49), "]".repeat(49)),
+        r#"{"a":1,"a":2}"#.to_owned(),
+        r#"{"\u0061":1,"a":2}"#.to_owned(),
+        "[1e5]".to_owned(),
+        "\"\\ud800\"".to_owned(),
+    ];
+    for text in texts {
+        assert_eq!(scanned(&text), None, "{text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_scanner_accepts_nothing_that_the_full_reader_refuses(text in super::arbitrary::text()) {
+        if let Some(kind) = scanned(&text) {
+            prop_assert_eq!(check(text.as_bytes()).ok(), Some(kind));
+        }
+    }
+
+    #[test]
+    fn a_string_ends_where_it_ends(inside in r#"([ -~é漢😀]|\\n|\\"|\\\\|\\u00e9){0,40}"#, behind in "[\"a\\\\]{0,9}") {
+        let quoted = serde_json::Value::from(inside.clone()).to_string();
+        let text = format!("{quoted}{behind}");
+
+        let read = Scan::new(&text).string();
+
+        prop_assert_eq!(read.map(|(inside, _)| inside), quoted.get(1..quoted.len() - 1));
+    }
+}

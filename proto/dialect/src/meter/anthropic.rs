@@ -3,24 +3,24 @@
 use serde::Deserialize;
 
 use super::loose::{Object, Text, last_wins, object};
-use super::{AnthropicUsage, Seen, StreamMeter, finish};
+use super::{AnthropicUsage, Seen, StreamMeter, finish, quick};
 
-#[derive(Debug, Deserialize)]
-struct Event<'a> {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Event<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Text<'a>,
+    pub(super) kind: Text<'a>,
     #[serde(borrow, default)]
     message: Object<Message<'a>>,
     #[serde(borrow, default)]
     content_block: Object<Block<'a>>,
     #[serde(borrow, default)]
-    delta: Object<Delta<'a>>,
+    pub(super) delta: Object<Delta<'a>>,
     #[serde(default)]
     usage: Object<AnthropicUsage>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Message<'a> {
+pub(super) struct Message<'a> {
     #[serde(borrow, default)]
     model: Text<'a>,
     #[serde(default)]
@@ -28,7 +28,7 @@ struct Message<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Block<'a> {
+pub(super) struct Block<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Text<'a>,
     #[serde(borrow, default)]
@@ -49,15 +49,15 @@ impl Block<'_> {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct Delta<'a> {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Delta<'a> {
     #[serde(borrow, default)]
-    stop_reason: Text<'a>,
+    pub(super) stop_reason: Text<'a>,
 }
 
 impl StreamMeter {
     pub(super) fn observe_messages(&mut self, text: &str) -> Option<Seen> {
-        if let Some(event) = object(text) {
+        if let Some(event) = quick::messages_event(text).or_else(|| object(text)) {
             return Some(self.messages_event(&event, text));
         }
         let again = last_wins(text)?;

@@ -3,63 +3,62 @@
 use std::ops::Range;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::choices::Choices;
 use super::loose::{Count, Fold, Folded, Object, Says, Text, last_wins, object, raw};
-use super::{OpenAiUsage, Relay, Seen, StreamMeter, finish, with_data};
+use super::{Relay, Seen, StreamMeter, finish, quick, with_data};
 use crate::sse::Frame;
 
-#[derive(Debug, Deserialize)]
-struct Chunk<'a> {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Chunk<'a> {
     #[serde(borrow, default)]
-    model: Text<'a>,
+    pub(super) model: Text<'a>,
     #[serde(default)]
-    choices: Folded<Summary>,
+    pub(super) choices: Folded<Summary>,
     /// Kept as text, because a `null` may have to be cut out of the bytes.
     #[serde(borrow, default, deserialize_with = "raw")]
-    usage: Option<&'a RawValue>,
+    pub(super) usage: Option<&'a str>,
     #[serde(default)]
-    error: Says,
+    pub(super) error: Says,
 }
 
 /// The choices of one chunk.
 #[derive(Clone, Copy, Debug, Default)]
-struct Summary {
+pub(super) struct Summary {
     choices: Choices,
     content: bool,
     finish: Option<&'static str>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Choice<'a> {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Choice<'a> {
     #[serde(default)]
-    index: Count,
+    pub(super) index: Count,
     #[serde(default)]
-    delta: Object<Delta>,
+    pub(super) delta: Object<Delta>,
     #[serde(default)]
-    text: Says,
+    pub(super) text: Says,
     #[serde(borrow, default)]
-    finish_reason: Text<'a>,
+    pub(super) finish_reason: Text<'a>,
 }
 
 /// The parts of a delta that are content; a role is not.
-#[derive(Debug, Deserialize)]
-struct Delta {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Delta {
     #[serde(default)]
-    content: Says,
+    pub(super) content: Says,
     #[serde(default)]
-    tool_calls: Says,
+    pub(super) tool_calls: Says,
     #[serde(default)]
-    function_call: Says,
+    pub(super) function_call: Says,
     #[serde(default)]
-    reasoning_content: Says,
+    pub(super) reasoning_content: Says,
     #[serde(default)]
-    reasoning: Says,
+    pub(super) reasoning: Says,
     #[serde(default)]
-    refusal: Says,
+    pub(super) refusal: Says,
     #[serde(default)]
-    audio: Says,
+    pub(super) audio: Says,
 }
 
 impl Delta {
@@ -89,7 +88,7 @@ impl<'de> Fold<'de> for Summary {
 
 impl StreamMeter {
     pub(super) fn observe_chat(&mut self, frame: &Frame, text: &str) -> Option<Seen> {
-        if let Some(chunk) = object(text) {
+        if let Some(chunk) = quick::chunk(text).or_else(|| object(text)) {
             return Some(self.chunk(chunk, frame, text));
         }
         let again = last_wins(text)?;
@@ -104,7 +103,7 @@ impl StreamMeter {
         let summary = chunk.choices.0.unwrap_or_default();
         self.choices.merge(summary.choices);
         self.finish = summary.finish.or(self.finish);
-        let usage: Option<OpenAiUsage> = chunk.usage.and_then(|usage| object(usage.get()));
+        let usage = chunk.usage.and_then(quick::openai_usage);
         if let Some(usage) = &usage {
             self.openai = Some(usage.normal());
         }
@@ -118,12 +117,12 @@ impl StreamMeter {
 
 /// What the client sees of a chunk whose `usage` it did not ask for: nothing, if usage is all the chunk is for, and no
 /// `usage: null`. A usage that stands beside choices stays: only servers send it there that send it to everyone.
-fn hide(usage: &RawValue, has_usage: bool, has_choices: bool, frame: &Frame, text: &str) -> Relay {
+fn hide(usage: &str, has_usage: bool, has_choices: bool, frame: &Frame, text: &str) -> Relay {
     if has_usage {
         return if has_choices { Relay::Forward } else { Relay::Drop };
     }
-    let start = usage.get().as_ptr().addr().saturating_sub(text.as_ptr().addr());
-    let Some(cut) = member(text.as_bytes(), start..start + usage.get().len()) else { return Relay::Forward };
+    let start = usage.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+    let Some(cut) = member(text.as_bytes(), start..start + usage.len()) else { return Relay::Forward };
     let mut rest = Vec::with_capacity(text.len());
     rest.extend_from_slice(text.as_bytes().get(..cut.start).unwrap_or_default());
     rest.extend_from_slice(text.as_bytes().get(cut.end..).unwrap_or_default());

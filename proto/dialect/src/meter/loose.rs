@@ -58,7 +58,11 @@ macro_rules! absent {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Text<'a>(Option<Cow<'a, str>>);
 
-impl Text<'_> {
+impl<'a> Text<'a> {
+    pub(super) fn of(text: Option<&'a str>) -> Self {
+        Self(text.map(Cow::Borrowed))
+    }
+
     pub(super) fn get(&self) -> Option<&str> {
         self.0.as_deref()
     }
@@ -261,6 +265,6 @@ pub(super) fn last_wins(text: &str) -> Option<String> {
 }
 
 /// The text of a member that is there, be it null.
-pub(super) fn raw<'de: 'a, 'a, D: Deserializer<'de>>(reader: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(reader).map(Some)
+pub(super) fn raw<'de: 'a, 'a, D: Deserializer<'de>>(reader: D) -> Result<Option<&'a str>, D::Error> {
+    <&RawValue>::deserialize(reader).map(|raw| Some(raw.get()))
 }

@@ -16,6 +16,7 @@ mod chat;
 mod choices;
 mod finish;
 mod loose;
+mod quick;
 mod reply;
 mod responses;
 #[cfg(test)]

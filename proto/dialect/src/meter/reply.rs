@@ -1,11 +1,10 @@
 //! A whole reply that is relayed as it is.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use troupe_proto::outcome::Usage;
 
 use super::loose::{Fold, Folded, Object, Says, Text, last_wins, object, raw};
-use super::{AnthropicUsage, OpenAiUsage, ResponsesUsage, finish};
+use super::{finish, quick};
 use crate::Operation;
 use crate::json::{self, BadJson};
 
@@ -22,40 +21,40 @@ pub struct ReplyPeek {
     pub is_error: bool,
 }
 
-#[derive(Debug, Deserialize)]
-struct Reply<'a> {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Reply<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Text<'a>,
+    pub(super) kind: Text<'a>,
     #[serde(borrow, default)]
-    model: Text<'a>,
+    pub(super) model: Text<'a>,
     #[serde(default)]
-    choices: Folded<Ends>,
+    pub(super) choices: Folded<Ends>,
     #[serde(borrow, default)]
-    stop_reason: Text<'a>,
+    pub(super) stop_reason: Text<'a>,
     #[serde(borrow, default)]
-    status: Text<'a>,
+    pub(super) status: Text<'a>,
     #[serde(borrow, default)]
-    incomplete_details: Object<Details<'a>>,
+    pub(super) incomplete_details: Object<Details<'a>>,
     #[serde(borrow, default, deserialize_with = "raw")]
-    usage: Option<&'a RawValue>,
+    pub(super) usage: Option<&'a str>,
     #[serde(default)]
-    error: Says,
+    pub(super) error: Says,
 }
 
 #[derive(Debug, Deserialize)]
-struct Details<'a> {
+pub(super) struct Details<'a> {
     #[serde(borrow, default)]
     reason: Text<'a>,
 }
 
 /// How the choices of one reply ended.
 #[derive(Clone, Copy, Debug, Default)]
-struct Ends(Option<&'static str>);
+pub(super) struct Ends(Option<&'static str>);
 
-#[derive(Debug, Deserialize)]
-struct Choice<'a> {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Choice<'a> {
     #[serde(borrow, default)]
-    finish_reason: Text<'a>,
+    pub(super) finish_reason: Text<'a>,
 }
 
 impl<'de> Fold<'de> for Ends {
@@ -73,7 +72,7 @@ impl<'de> Fold<'de> for Ends {
 /// [`BadJson`] when it is no JSON object: such a reply is the provider's failure and is not relayed.
 pub fn reply_usage(op: Operation, body: &[u8]) -> Result<ReplyPeek, BadJson> {
     let text = json::text(body)?;
-    if let Some(reply) = object(text) {
+    if let Some(reply) = quick::reply(text).or_else(|| object(text)) {
         return Ok(peek(op, &reply));
     }
     if let Some(reply) = last_wins(text).as_deref().and_then(object) {
@@ -87,18 +86,18 @@ pub fn reply_usage(op: Operation, body: &[u8]) -> Result<ReplyPeek, BadJson> {
 }
 
 fn peek(op: Operation, reply: &Reply<'_>) -> ReplyPeek {
-    let usage = reply.usage.map(RawValue::get);
+    let usage = reply.usage;
     let (usage, reason) = match op {
         Operation::Chat | Operation::Completions | Operation::Embeddings => {
-            (usage.and_then(object).map(|usage: OpenAiUsage| usage.normal()), reply.choices.0.and_then(|ends| ends.0))
+            (usage.and_then(quick::openai_usage).map(|usage| usage.normal()), reply.choices.0.and_then(|ends| ends.0))
         }
         Operation::Responses => {
             let why = reply.incomplete_details.0.as_ref().and_then(|details| details.reason.get());
             let why = why.or_else(|| reply.status.get()).and_then(finish::word);
-            (usage.and_then(object).map(|usage: ResponsesUsage| usage.normal()), why)
+            (usage.and_then(quick::responses_usage).map(|usage| usage.normal()), why)
         }
         Operation::Messages | Operation::CountTokens => {
-            let usage = usage.and_then(object).map(|usage: AnthropicUsage| usage.normal());
+            let usage = usage.and_then(quick::anthropic_usage).map(|usage| usage.normal());
             (usage, reply.stop_reason.get().and_then(finish::word))
         }
     };

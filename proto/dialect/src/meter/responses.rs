@@ -3,23 +3,23 @@
 use serde::Deserialize;
 
 use super::loose::{Count, Object, Says, Text, last_wins, object};
-use super::{Relay, ResponsesUsage, Seen, StreamMeter, finish};
+use super::{Relay, ResponsesUsage, Seen, StreamMeter, finish, quick};
 
-#[derive(Debug, Deserialize)]
-struct Event<'a> {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Event<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Text<'a>,
+    pub(super) kind: Text<'a>,
     #[serde(default)]
-    sequence_number: Count,
+    pub(super) sequence_number: Count,
     #[serde(borrow, default)]
     response: Object<Response<'a>>,
     #[serde(default)]
-    error: Says,
+    pub(super) error: Says,
 }
 
 /// The response as the events at the start and the end of a stream carry it.
 #[derive(Debug, Deserialize)]
-struct Response<'a> {
+pub(super) struct Response<'a> {
     #[serde(borrow, default)]
     model: Text<'a>,
     #[serde(borrow, default)]
@@ -31,14 +31,14 @@ struct Response<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Details<'a> {
+pub(super) struct Details<'a> {
     #[serde(borrow, default)]
     reason: Text<'a>,
 }
 
 impl StreamMeter {
     pub(super) fn observe_responses(&mut self, text: &str) -> Option<Seen> {
-        if let Some(event) = object(text) {
+        if let Some(event) = quick::responses_event(text).or_else(|| object(text)) {
             return Some(self.responses_event(event, text));
         }
         let again = last_wins(text)?;

@@ -10,64 +10,64 @@ use super::loose::{Count, Object};
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct OpenAiUsage {
     #[serde(default)]
-    prompt_tokens: Count,
+    pub(super) prompt_tokens: Count,
     #[serde(default)]
-    completion_tokens: Count,
+    pub(super) completion_tokens: Count,
     #[serde(default)]
-    prompt_tokens_details: Object<InputDetails>,
+    pub(super) prompt_tokens_details: Object<InputDetails>,
     #[serde(default)]
-    completion_tokens_details: Object<OutputDetails>,
+    pub(super) completion_tokens_details: Object<OutputDetails>,
     /// DeepSeek's spelling of the cached part.
     #[serde(default)]
-    prompt_cache_hit_tokens: Count,
+    pub(super) prompt_cache_hit_tokens: Count,
 }
 
 /// `usage` of OpenAI's Responses.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ResponsesUsage {
     #[serde(default)]
-    input_tokens: Count,
+    pub(super) input_tokens: Count,
     #[serde(default)]
-    output_tokens: Count,
+    pub(super) output_tokens: Count,
     #[serde(default)]
-    input_tokens_details: Object<InputDetails>,
+    pub(super) input_tokens_details: Object<InputDetails>,
     #[serde(default)]
-    output_tokens_details: Object<OutputDetails>,
+    pub(super) output_tokens_details: Object<OutputDetails>,
 }
 
 /// `usage` of Anthropic's messages. In a stream it comes in parts, each cumulative: see [`merge`](Self::merge).
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct AnthropicUsage {
     #[serde(default)]
-    input_tokens: Count,
+    pub(super) input_tokens: Count,
     #[serde(default)]
-    cache_creation_input_tokens: Count,
+    pub(super) cache_creation_input_tokens: Count,
     #[serde(default)]
-    cache_read_input_tokens: Count,
+    pub(super) cache_read_input_tokens: Count,
     #[serde(default)]
-    output_tokens: Count,
+    pub(super) output_tokens: Count,
     #[serde(default)]
-    output_tokens_details: Object<ThinkingDetails>,
+    pub(super) output_tokens_details: Object<ThinkingDetails>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-struct InputDetails {
+pub(super) struct InputDetails {
     #[serde(default)]
-    cached_tokens: Count,
+    pub(super) cached_tokens: Count,
     #[serde(default)]
-    cache_write_tokens: Count,
+    pub(super) cache_write_tokens: Count,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-struct OutputDetails {
+pub(super) struct OutputDetails {
     #[serde(default)]
-    reasoning_tokens: Count,
+    pub(super) reasoning_tokens: Count,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-struct ThinkingDetails {
+pub(super) struct ThinkingDetails {
     #[serde(default)]
-    thinking_tokens: Count,
+    pub(super) thinking_tokens: Count,
 }
 
 impl OpenAiUsage {

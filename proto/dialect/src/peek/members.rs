@@ -10,14 +10,14 @@ use serde_json::value::RawValue;
 use super::whole::Whole;
 use super::{BadBody, MODEL_BYTES_MAX, Peeked};
 use crate::Operation;
-use crate::json::{self, BadJson, DEPTH_MAX, Key, Kind, Walk, Walker};
+use crate::json::{self, BadJson, DEPTH_MAX, Key, Kind, OpenNames, Scan, Walk, Walker};
 
 /// The members that are read, as they stand in the body.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Members<'a> {
-    model: Option<&'a RawValue>,
-    stream: Option<&'a RawValue>,
-    stream_options: Option<&'a RawValue>,
+    model: Option<&'a str>,
+    stream: Option<&'a str>,
+    stream_options: Option<&'a str>,
     n: Option<u64>,
     /// The output limits; a request may name two.
     limits: [Option<u64>; 2],
@@ -55,6 +55,33 @@ impl Role {
 impl<'a> Members<'a> {
     /// Reads all of `text`, which begins an object.
     pub(super) fn read(op: Operation, text: &'a str) -> Result<Self, BadJson> {
+        Self::scanned(op, text).map_or_else(|| Self::walked(op, text), Ok)
+    }
+
+    /// Reads what nearly every request looks like; `None` leaves it to the full reader.
+    pub(super) fn scanned(op: Operation, text: &'a str) -> Option<Self> {
+        let (mut members, mut open, mut scan) = (Self::default(), OpenNames::new(), Scan::new(text));
+        scan.object(|scan, name| {
+            open.add(0, name)?;
+            match Role::of(op, name) {
+                Role::Model => members.model = Some(scan.raw()?.1),
+                Role::Stream => members.stream = Some(scan.raw()?.1),
+                Role::StreamOptions => members.stream_options = Some(scan.raw()?.1),
+                Role::N => members.n = scan.count_walked(&mut open)?,
+                Role::Limit(at) => *members.limits.get_mut(at)? = scan.count_walked(&mut open)?,
+                Role::Prompt => members.prompt = Some(scan.walk(&mut open)?),
+                Role::Other => {
+                    scan.walk(&mut open)?;
+                }
+            }
+            Some(())
+        })?;
+        scan.end()?;
+        Some(members)
+    }
+
+    /// The full reader.
+    pub(super) fn walked(op: Operation, text: &'a str) -> Result<Self, BadJson> {
         let walk = Walk::default();
         let mut reader = serde_json::Deserializer::from_str(text);
         let members = (&mut reader).deserialize_map(Top { op, walk: &walk });
@@ -118,9 +145,9 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
             names.add::<A::Error>(name)?;
             match role {
                 // The model and `stream` may not be a list or an object, so there is nothing in them to walk.
-                Role::Model => members.model = Some(map.next_value()?),
-                Role::Stream => members.stream = Some(map.next_value()?),
-                Role::StreamOptions => members.stream_options = Some(map.next_value()?),
+                Role::Model => members.model = Some(map.next_value::<&RawValue>()?.get()),
+                Role::Stream => members.stream = Some(map.next_value::<&RawValue>()?.get()),
+                Role::StreamOptions => members.stream_options = Some(map.next_value::<&RawValue>()?.get()),
                 Role::N => {
                     members.n = map.next_value_seed(Whole::new(self.walk)).inspect_err(|_| names.note())?;
                 }
@@ -144,18 +171,20 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
 }
 
 /// Where a value that was borrowed from `text` is in it.
-fn span(value: &RawValue, text: &str) -> Range<usize> {
-    let start = value.get().as_ptr().addr().saturating_sub(text.as_ptr().addr());
-    start..start + value.get().len()
+fn span(value: &str, text: &str) -> Range<usize> {
+    let start = value.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+    start..start + value.len()
 }
 
-fn model(value: Option<&RawValue>, text: &str) -> Result<(String, Range<usize>), BadBody> {
+fn model(value: Option<&str>, text: &str) -> Result<(String, Range<usize>), BadBody> {
     let Some(value) = value else { return Err(BadBody::field("model", "is required")) };
-    if Kind::of(value.get()) != Kind::String {
-        return Err(BadBody::expected("model", "a string", value.get()));
+    if Kind::of(value) != Kind::String {
+        return Err(BadBody::expected("model", "a string", value));
     }
-    let Ok(model) = serde_json::from_str::<String>(value.get()) else {
-        return Err(BadBody::field("model", "has an escape that is no character"));
+    let model = match value.get(1..value.len() - 1) {
+        Some(plain) if !plain.contains('\\') => plain.to_owned(),
+        Some(_) | None => serde_json::from_str::<String>(value)
+            .map_err(|_| BadBody::field("model", "has an escape that is no character"))?,
     };
     if model.is_empty() {
         return Err(BadBody::field("model", "must not be empty"));
@@ -166,8 +195,8 @@ fn model(value: Option<&RawValue>, text: &str) -> Result<(String, Range<usize>),
     Ok((model, span(value, text)))
 }
 
-fn boolean(name: &str, value: Option<&RawValue>) -> Result<bool, BadBody> {
-    match value.map(RawValue::get) {
+fn boolean(name: &str, value: Option<&str>) -> Result<bool, BadBody> {
+    match value {
         None | Some("null" | "false") => Ok(false),
         Some("true") => Ok(true),
         Some(found) => Err(BadBody::expected(name, "true or false", found)),
@@ -189,26 +218,26 @@ enum StreamOptions {
 }
 
 impl StreamOptions {
-    fn read(value: Option<&RawValue>, text: &str) -> Result<Self, BadBody> {
+    fn read(value: Option<&str>, text: &str) -> Result<Self, BadBody> {
         let Some(value) = value else { return Ok(Self::Absent) };
         let at = span(value, text);
-        match Kind::of(value.get()) {
+        match Kind::of(value) {
             Kind::Null => return Ok(Self::Null(at)),
             Kind::Object => {}
             Kind::Bool | Kind::Number | Kind::String | Kind::Array => {
-                return Err(BadBody::expected("stream_options", "an object", value.get()));
+                return Err(BadBody::expected("stream_options", "an object", value));
             }
         }
         // It is read by itself, so its depth is counted from itself. Only a long text can come near the bound; that is
         // walked once more, a level further in.
         let too_deep = || BadBody::field("stream_options", "nests too deeply");
-        if value.get().len() > DEPTH_MAX
-            && let Err(BadJson::TooDeep { .. }) = json::check(format!("[{}]", value.get()).as_bytes())
+        if value.len() > DEPTH_MAX
+            && let Err(BadJson::TooDeep { .. }) = json::check(format!("[{value}]").as_bytes())
         {
             return Err(too_deep());
         }
         let walk = Walk::default();
-        let mut reader = serde_json::Deserializer::from_str(value.get());
+        let mut reader = serde_json::Deserializer::from_str(value);
         let found = (&mut reader).deserialize_map(Options { walk: &walk });
         let found = found.map_err(|error| match walk.explain(&error) {
             BadJson::Duplicate { key, .. } => BadBody {
@@ -252,7 +281,7 @@ struct Options<'w, 'de> {
 }
 
 struct OptionsFound<'de> {
-    include_usage: Option<&'de RawValue>,
+    include_usage: Option<&'de str>,
     empty: bool,
 }
 
@@ -271,7 +300,7 @@ impl<'de> Visitor<'de> for Options<'_, 'de> {
             let is_usage = name == "include_usage";
             names.add::<A::Error>(name)?;
             if is_usage {
-                found.include_usage = Some(map.next_value()?);
+                found.include_usage = Some(map.next_value::<&RawValue>()?.get());
             } else {
                 map.next_value_seed(Walker::new(self.walk)).inspect_err(|_| names.note())?;
             }

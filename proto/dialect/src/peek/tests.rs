@@ -91,6 +91,14 @@ fn a_member_that_is_not_read_may_be_of_any_type() {
     assert_eq!((peeked.max_tokens, peeked.n), (None, None));
 }
 
+#[test]
+fn an_ordinary_request_is_scanned() {
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"a \"word\"\n"}],"temperature":0.7,"stream":true,
+        "stream_options":{"include_usage":true},"max_tokens":5,"tools":[{"type":"function","function":{"name":"f"}}]}"#;
+
+    assert!(Members::scanned(Operation::Chat, body).is_some());
+}
+
 /// A request with one more member, or with another value for one it has.
 fn with_member(name: &str, value: &str) -> Bytes {
     let rest = [("model", "\"m\""), ("messages", "[]"), ("input", "[]")];
@@ -249,6 +257,15 @@ proptest! {
         }
         undone.extend_from_slice(&out[from..]);
         prop_assert_eq!(undone, bytes.to_vec());
+    }
+
+    #[test]
+    fn what_is_scanned_is_read_as_the_full_reader_reads_it(text in crate::json::arbitrary::text()) {
+        for op in ["chat", "completions", "responses", "embeddings", "messages", "count_tokens"].map(operation) {
+            if let Some(scanned) = Members::scanned(op, &text) {
+                prop_assert_eq!(Ok(scanned), Members::walked(op, &text));
+            }
+        }
     }
 
     #[test]
