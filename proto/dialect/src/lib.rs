@@ -16,6 +16,7 @@ pub mod meter;
 pub mod models;
 pub mod openai;
 pub mod peek;
+pub mod quota;
 pub mod reply;
 pub mod sse;
 pub mod translate;

@@ -29,6 +29,38 @@ pub(super) fn parse_http(text: &str) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
+/// Reads a date of RFC 3339 not before 1970, its fraction of a second left out: `2026-11-22T00:00:00Z`.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    let (date, clock) = text.split_once(['T', 't', ' '])?;
+    let date: Vec<u64> = date.split('-').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let (clock, zone) = clock.split_at_checked(clock.find(['Z', 'z', '+', '-'])?)?;
+    let clock = clock.split_once('.').map_or(clock, |(clock, _)| clock);
+    let clock: Vec<u64> = clock.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let ([year, month, day], [hour, minute, second]) = (date.try_into().ok()?, clock.try_into().ok()?);
+    let sound = (1970..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
+    if !sound {
+        return None;
+    }
+    let seconds = ((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+    let behind = |zone: &str| {
+        let (hours, minutes) = zone.split_once(':')?;
+        let (hours, minutes): (u64, u64) = (hours.parse().ok()?, minutes.parse().ok()?);
+        (hours < 24 && minutes < 60).then_some((hours * 60 + minutes) * 60)
+    };
+    let seconds = match zone.split_at_checked(1)? {
+        ("Z" | "z", "") => seconds,
+        ("+", zone) => seconds.checked_sub(behind(zone)?)?,
+        ("-", zone) => seconds.checked_add(behind(zone)?)?,
+        _ => return None,
+    };
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
 /// The days from 1970-01-01 to a date not before it.
 const fn days(year: u64, month: u64, day: u64) -> u64 {
     // Years are counted from March, so that the leap day is their last; 719,468 days lie before 1970.

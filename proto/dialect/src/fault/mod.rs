@@ -21,7 +21,7 @@ use troupe_proto::failure::{ErrorCode, Fault};
 
 use crate::Dialect;
 use body::Upstream;
-pub(crate) use date::rfc3339;
+pub(crate) use date::{parse_rfc3339, rfc3339};
 pub use hints::RetryHints;
 
 /// The most of a provider's message that is kept.
