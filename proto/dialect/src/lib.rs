@@ -18,6 +18,7 @@ pub mod openai;
 pub mod peek;
 pub mod quota;
 pub mod reply;
+pub mod resume;
 pub mod sse;
 pub mod translate;
 pub mod usage;
