@@ -1,7 +1,40 @@
-//! Owners of changing local state, and the views that requests read.
+//! Supervised owners of changing local state, and the views that requests read.
 //!
-//! A view outlives whoever publishes it: when the publisher dies, readers keep the last one and can tell its age.
+//! ```text
+//! root ─ pools ──── pool:<model>          learns: latency, failing share, slow start, pace
+//!      ─ breakers ─ breaker:<provider>    decides which of the provider's targets rest
+//!      ─ probers ── probe:<provider>      asks resting targets whether they are back
+//! ```
+//!
+//! Actors own writes, requests read views. A request reads a [`pool::View`], takes a [`Pass`] and counts in cells of its
+//! own thread; it waits for no actor. What an actor learned is kept in cells that outlive it ([`Target`], [`PoolCell`]),
+//! so that a restarted actor goes on where its predecessor stopped, and a dead one leaves old views, never none.
 
+mod actors;
+mod breaker;
+mod budget;
+mod gradient;
+mod inbox;
+mod layout;
+mod pass;
+pub mod pool;
+mod ports;
+mod probe;
+mod registry;
+mod restart;
+mod supervise;
+mod target;
+mod traffic;
 mod view;
+mod vitals;
 
+pub use actors::{Actors, Settings, StartError};
+pub use breaker::{Standing, Why};
+pub use budget::Budget;
+pub use layout::{Concurrency, HedgeRules, MemberLayout, PoolLayout, RetryRules, TargetRules};
+pub use pass::{Failure, Pass, Quota};
+pub use pool::PoolCell;
+pub use ports::{Probed, Prober};
+pub use target::{QuotaReport, Target, TargetReport};
 pub use view::Published;
+pub use vitals::{Role, RoleVitals, ViewKind, Vitals};

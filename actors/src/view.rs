@@ -30,6 +30,12 @@ impl<T> Published<T> {
         self.slot.load().view.clone()
     }
 
+    /// Whether `claim` holds of a view that is not older than `age_max`; an older one says nothing. Copies no view.
+    pub(crate) fn is(&self, now: Instant, age_max: Duration, claim: impl Fn(&T) -> bool) -> bool {
+        let dated = self.slot.load();
+        now.saturating_duration_since(dated.at) <= age_max && claim(&dated.view)
+    }
+
     /// How long ago the view was published.
     pub fn age(&self, now: Instant) -> Duration {
         let dated: Guard<Arc<Dated<T>>> = self.slot.load();

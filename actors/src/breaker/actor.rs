@@ -1,0 +1,147 @@
+//! One actor for all targets of a provider: reads facts, decides, sets what requests read.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tracing::{debug, info};
+
+use super::logic::{Effect, Event, Finding, Verdict};
+use super::view::{Place, Why};
+use crate::inbox::Knock;
+use crate::layout::TargetRules;
+use crate::registry::House;
+use crate::restart::Intensity;
+use crate::supervise::{Branch, poisoned};
+use crate::target::{Provider, Resting, Target};
+use crate::vitals::Role;
+
+/// What became of a call, or of a probe.
+#[derive(Debug)]
+pub(crate) struct Fact {
+    pub(crate) target: Arc<Target>,
+    /// The rules of the pool it was made for.
+    pub(crate) rules: TargetRules,
+    pub(crate) at: Instant,
+    pub(crate) news: News,
+}
+
+/// Who says so.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Any call but one on probation.
+    Reported(Verdict),
+    /// The call on probation, whose place is kept until this is read.
+    Judged { verdict: Verdict, place: Place },
+    /// A probe.
+    Probed(Finding),
+}
+
+/// `breakers ─ breaker:<provider>`.
+pub(crate) static BREAKERS: Branch = Branch {
+    role: Role::Breakers,
+    child: |_| Role::Breaker,
+    intensity: Intensity::CHILD,
+    wanted: House::provider_names,
+    start: |house, name, supervisor| {
+        Box::pin(async move {
+            let provider = house.provider_named(&name);
+            let (actor, _) = Actor::spawn_linked(None, Breakers { house, provider }, (), supervisor).await?;
+            Ok(actor)
+        })
+    },
+    tick: None,
+};
+
+/// The breakers of one provider. What they know is kept in the targets, so a restarted one goes on where this stopped.
+pub(crate) struct Breakers {
+    house: Arc<House>,
+    /// `None` where the provider left between the wish and the start; then there is nothing to do.
+    provider: Option<Arc<Provider>>,
+}
+
+impl Breakers {
+    fn read(&self) {
+        if let Some(provider) = &self.provider {
+            provider.facts.drain(|fact| self.take(provider, fact));
+        }
+    }
+
+    fn take(&self, provider: &Provider, fact: Fact) {
+        let Fact { target, rules, at, news } = fact;
+        let (event, place) = match news {
+            News::Reported(verdict) => (Event::Reported(verdict), None),
+            News::Judged { verdict, place } => (Event::Judged(verdict), Some(place)),
+            News::Probed(finding) => (Event::Probed(finding), None),
+        };
+        let mut breaker = (*target.breaker.read()).clone();
+        let effect = breaker.on(event, at, self.house.dice(), &rules);
+        target.breaker.publish(breaker, at);
+        match effect {
+            Some(Effect::Rests { until, why }) => {
+                target.gate.rests(until, why, target.epoch);
+                let rest_ms = u64::try_from(until.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
+                info!(target = %target.id, why = why.as_str(), rest_ms, "target rests");
+                self.watch(provider, &target, rules, why);
+            }
+            Some(Effect::Ends) => {
+                target.gate.ends(at, target.epoch);
+                debug!(target = %target.id, "a probe found the target alive");
+                provider.resting().remove(&target.id);
+            }
+            Some(Effect::Resumes) => {
+                target.gate.resumes();
+                info!(target = %target.id, "target is back");
+                provider.resting().remove(&target.id);
+            }
+            None => {}
+        }
+        // Only now: whoever takes the place next reads what was decided.
+        if let Some(place) = place {
+            target.gate.leave(&place);
+        }
+    }
+
+    /// Has a resting target probed where a probe can see what it waits for.
+    fn watch(&self, provider: &Provider, target: &Arc<Target>, rules: TargetRules, why: Why) {
+        match why {
+            Why::Unreachable | Why::Credential => {
+                let resting = Resting { target: target.clone(), rules };
+                provider.resting().insert(target.id.clone(), resting);
+                provider.calls.wake();
+            }
+            Why::Failures | Why::Quota | Why::RetryAfter | Why::Paced => {
+                provider.resting().remove(&target.id);
+            }
+        }
+    }
+}
+
+impl Actor for Breakers {
+    type Msg = Knock;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<Knock>, (): ()) -> Result<(), ActorProcessingErr> {
+        if let Some(provider) = &self.provider {
+            provider.facts.open(myself);
+        }
+        Ok(())
+    }
+
+    async fn post_start(&self, _: ActorRef<Knock>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        // What waited while nobody read.
+        self.read();
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<Knock>, message: Knock, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        match message {
+            Knock::Wake | Knock::Tick => {
+                self.read();
+                Ok(())
+            }
+            Knock::Poison => poisoned(Role::Breaker),
+        }
+    }
+}

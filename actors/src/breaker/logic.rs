@@ -1,0 +1,309 @@
+//! Decides when a target rests and when it may work again.
+//!
+//! ```text
+//!            evidence                     rest runs out,
+//!  Closed ───────────────▶ Resting ─────── or a probe finds it alive ──▶ half-open (a rest that is over)
+//!    ▲                        ▲                                              │
+//!    │                        └────────── the one call on probation fails ───┤
+//!    └─────────────────────────────────── the one call on probation works ───┘
+//! ```
+//!
+//! Half-open is no state of its own: it is a rest that is over. So no clock has to turn it, and a target whose actor is
+//! dead comes back all the same. That only one call is on probation at a time is kept by the view ([`super::view`]).
+
+use std::time::{Duration, Instant};
+
+use super::evidence::Evidence;
+use super::view::Why;
+use crate::layout::TargetRules;
+use crate::traffic::Tally;
+
+/// No answer of a provider rests its target for longer.
+pub(crate) const REST_CAP: Duration = Duration::from_secs(24 * 3600);
+/// The least pause of a target that asked for one without saying how long.
+const PACE_MIN: Duration = Duration::from_secs(1);
+/// A rest for quota is this part of one for a refused credential: money comes back sooner than keys.
+const QUOTA_PART: u32 = 6;
+/// A rest shorter than this needs no slow start: nothing cooled down.
+const SLOW_START_REST_MIN: Duration = Duration::from_secs(1);
+/// The streak counts no further: the rest has long reached its maximum.
+const STREAK_MAX: u32 = 32;
+
+/// What one call, or the quota headers of its reply, say about the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The provider did its work; perhaps it found fault with the request.
+    Works,
+    /// The provider failed.
+    Ill { is_unreachable: bool, retry_after: Option<Duration>, tally: Tally },
+    /// The provider is healthy and asks to slow down.
+    Busy { retry_after: Option<Duration>, tally: Tally },
+    /// The provider refused the credential.
+    Refused,
+    /// The account has no money or quota left.
+    Exhausted { retry_after: Option<Duration> },
+    /// The reply said that the next call would be one too many.
+    Spent { reset: Option<Duration> },
+}
+
+/// What a probe says about the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    Alive,
+    Dead,
+    CredentialRefused,
+}
+
+/// What may move a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Any call but one on probation.
+    Reported(Verdict),
+    /// The one call on probation.
+    Judged(Verdict),
+    /// A probe.
+    Probed(Finding),
+}
+
+/// What follows from an event for the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// No calls until then.
+    Rests { until: Instant, why: Why },
+    /// One call may try it from now on.
+    Ends,
+    /// Calls as ever.
+    Resumes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Closed {
+        /// When the last rest that was long enough for a slow start ended.
+        slow_from: Option<Instant>,
+    },
+    Resting {
+        from: Instant,
+        until: Instant,
+        why: Why,
+    },
+}
+
+/// The breaker of one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Breaker {
+    phase: Phase,
+    ill: Evidence,
+    busy: Evidence,
+    /// Rests for failures in a row, and when the last of them was due to end.
+    streak: u32,
+    streak_until: Option<Instant>,
+}
+
+impl Breaker {
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: Phase::Closed { slow_from: None },
+            ill: Evidence::default(),
+            busy: Evidence::default(),
+            streak: 0,
+            streak_until: None,
+        }
+    }
+
+    /// Judges an event. `dice` spreads the end of a rest by a tenth.
+    pub(crate) fn on(&mut self, event: Event, now: Instant, dice: u64, rules: &TargetRules) -> Option<Effect> {
+        let effect = match (self.phase, event) {
+            (Phase::Closed { .. }, Event::Reported(verdict) | Event::Judged(verdict)) => {
+                self.weigh(verdict, now, dice, rules)
+            }
+            // Only resting targets are probed: an answer that comes after the rest has nothing to end.
+            (Phase::Closed { .. }, Event::Probed(_)) => None,
+            (Phase::Resting { until, .. }, Event::Judged(verdict)) if until <= now => {
+                self.judge(verdict, now, dice, rules)
+            }
+            // Calls begun before the rest still report, and a rest may have been made longer while one was on
+            // probation. Health is decided; what the provider said in so many words still counts.
+            (Phase::Resting { until, why, .. }, Event::Reported(verdict) | Event::Judged(verdict)) => {
+                self.prolong(verdict, until, why, now, rules)
+            }
+            (Phase::Resting { until, why, .. }, Event::Probed(finding)) => self.probe(finding, until, why, now, rules),
+        };
+        if let Some(Effect::Rests { until, .. }) = effect {
+            debug_assert!(until >= now, "a rest ends after it begins");
+            debug_assert!(until <= now + REST_CAP.max(rules.rest_max).max(rules.credential_rest), "a rest has a bound");
+        }
+        effect
+    }
+
+    /// A call at a target that works.
+    fn weigh(&mut self, verdict: Verdict, now: Instant, dice: u64, rules: &TargetRules) -> Option<Effect> {
+        match verdict {
+            Verdict::Works => None,
+            Verdict::Ill { is_unreachable, retry_after, tally } => {
+                let is_enough = self.ill.count(now, tally, rules);
+                is_enough.then(|| self.trip(is_unreachable, retry_after, now, dice, rules))
+            }
+            Verdict::Busy { retry_after: Some(floor), .. } => Some(self.rest(floor, Why::RetryAfter, now)),
+            Verdict::Busy { retry_after: None, tally } => {
+                let is_enough = self.busy.count(now, tally, rules);
+                is_enough.then(|| self.rest(rules.rest.max(PACE_MIN), Why::Paced, now))
+            }
+            Verdict::Refused => Some(self.rest(rules.credential_rest, Why::Credential, now)),
+            Verdict::Exhausted { retry_after } => Some(self.rest(quota_rest(retry_after, rules), Why::Quota, now)),
+            Verdict::Spent { reset } => Some(self.rest(reset.unwrap_or(PACE_MIN), Why::Paced, now)),
+        }
+    }
+
+    /// The one call on probation.
+    fn judge(&mut self, verdict: Verdict, now: Instant, dice: u64, rules: &TargetRules) -> Option<Effect> {
+        match verdict {
+            Verdict::Works => Some(self.close(now)),
+            Verdict::Ill { is_unreachable, retry_after, .. } => {
+                Some(self.trip(is_unreachable, retry_after, now, dice, rules))
+            }
+            // One answer is enough here: a target that just rested is asked again soon.
+            Verdict::Busy { retry_after: None, .. } => Some(self.rest(rules.rest.max(PACE_MIN), Why::Paced, now)),
+            Verdict::Busy { retry_after: Some(_), .. }
+            | Verdict::Refused
+            | Verdict::Exhausted { .. }
+            | Verdict::Spent { .. } => self.weigh(verdict, now, dice, rules),
+        }
+    }
+
+    /// A late call at a target that rests: a rest is only ever made longer, and only by what was said outright.
+    fn prolong(
+        &mut self,
+        verdict: Verdict,
+        until: Instant,
+        why: Why,
+        now: Instant,
+        rules: &TargetRules,
+    ) -> Option<Effect> {
+        let (rest, reason) = match verdict {
+            Verdict::Works | Verdict::Ill { .. } | Verdict::Busy { retry_after: None, .. } => return None,
+            Verdict::Busy { retry_after: Some(floor), .. } => (floor, Why::RetryAfter),
+            Verdict::Refused => (rules.credential_rest, Why::Credential),
+            Verdict::Exhausted { retry_after } => (quota_rest(retry_after, rules), Why::Quota),
+            Verdict::Spent { reset } => (reset.unwrap_or(PACE_MIN), Why::Paced),
+        };
+        // A key that was refused rests for that, and not for the quota it has.
+        let is_weaker = why == Why::Credential && reason != Why::Credential;
+        (now + rest.min(REST_CAP) > until && !is_weaker).then(|| self.rest(rest, reason, now))
+    }
+
+    fn probe(
+        &mut self,
+        finding: Finding,
+        until: Instant,
+        why: Why,
+        now: Instant,
+        rules: &TargetRules,
+    ) -> Option<Effect> {
+        match (finding, why) {
+            (Finding::Alive, Why::Unreachable | Why::Credential) => {
+                if until > now {
+                    self.phase = Phase::Resting { from: self.rested_from(now), until: now, why };
+                }
+                Some(Effect::Ends)
+            }
+            // No traffic but probes while they say that nobody is there.
+            (Finding::Dead, Why::Unreachable) => {
+                let longer = now + rules.rest.min(rules.rest_max);
+                (longer > until).then(|| self.rest_until(longer, Why::Unreachable, now))
+            }
+            (Finding::CredentialRefused, Why::Unreachable | Why::Credential) => {
+                Some(self.rest(rules.credential_rest, Why::Credential, now))
+            }
+            // Whether the network is up says nothing about a key.
+            (Finding::Dead, Why::Credential) => None,
+            // These run their time: a probe cannot see what they wait for.
+            (
+                Finding::Alive | Finding::Dead | Finding::CredentialRefused,
+                Why::Failures | Why::Quota | Why::RetryAfter | Why::Paced,
+            ) => None,
+        }
+    }
+
+    /// Rests for failures: longer each time in a row, never beyond the longest.
+    fn trip(
+        &mut self,
+        is_unreachable: bool,
+        retry_after: Option<Duration>,
+        now: Instant,
+        dice: u64,
+        rules: &TargetRules,
+    ) -> Effect {
+        let quiet = rules.rest_max.max(rules.window);
+        if self.streak_until.is_some_and(|until| now.saturating_duration_since(until) > quiet) {
+            self.streak = 0;
+        }
+        let doubled = rules.rest.saturating_mul(1_u32.checked_shl(self.streak).unwrap_or(u32::MAX));
+        let rest = jittered(doubled.min(rules.rest_max), dice).min(rules.rest_max);
+        // A 503 that says when to come back is believed, as a floor.
+        let rest = rest.max(retry_after.unwrap_or_default().min(REST_CAP));
+        self.streak = self.streak.saturating_add(1).min(STREAK_MAX);
+        self.streak_until = Some(now + rest);
+        self.rest_until(now + rest, if is_unreachable { Why::Unreachable } else { Why::Failures }, now)
+    }
+
+    fn rest(&mut self, rest: Duration, why: Why, now: Instant) -> Effect {
+        let cap = if why == Why::Credential { REST_CAP.max(rest) } else { REST_CAP };
+        self.rest_until(now + rest.min(cap), why, now)
+    }
+
+    fn rest_until(&mut self, until: Instant, why: Why, now: Instant) -> Effect {
+        self.phase = Phase::Resting { from: self.rested_from(now), until, why };
+        self.ill.forget();
+        self.busy.forget();
+        Effect::Rests { until, why }
+    }
+
+    fn close(&mut self, now: Instant) -> Effect {
+        let rested = now.saturating_duration_since(self.rested_from(now));
+        let slow_from = (rested >= SLOW_START_REST_MIN).then_some(now);
+        self.phase = Phase::Closed { slow_from };
+        self.ill.forget();
+        self.busy.forget();
+        Effect::Resumes
+    }
+
+    /// Since when it does not serve.
+    fn rested_from(&self, now: Instant) -> Instant {
+        match self.phase {
+            Phase::Closed { .. } => now,
+            Phase::Resting { from, .. } => from,
+        }
+    }
+
+    /// Since when its weight grows again, if it rested.
+    pub(crate) fn slow_from(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Closed { slow_from } => slow_from,
+            Phase::Resting { .. } => None,
+        }
+    }
+
+    /// Failures that count at `now`, and rests for failures in a row.
+    pub(crate) fn counts(&self, now: Instant, window: Duration) -> (u32, u32) {
+        (self.ill.failures(now, window), self.streak)
+    }
+
+    /// Until when it rests and why, also after that time: half-open.
+    pub(crate) fn rest_in_force(&self) -> Option<(Instant, Why)> {
+        match self.phase {
+            Phase::Closed { .. } => None,
+            Phase::Resting { until, why, .. } => Some((until, why)),
+        }
+    }
+}
+
+fn quota_rest(retry_after: Option<Duration>, rules: &TargetRules) -> Duration {
+    retry_after.unwrap_or_default().max(rules.credential_rest / QUOTA_PART)
+}
+
+/// `rest` give or take a tenth.
+fn jittered(rest: Duration, dice: u64) -> Duration {
+    let spread = u64::try_from((rest / 5).as_millis()).unwrap_or(u64::MAX);
+    (rest - rest / 10).saturating_add(Duration::from_millis(dice % spread.saturating_add(1)))
+}

@@ -1,0 +1,176 @@
+//! How many retries or hedges a pool may make: a share of its calls, and a floor.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use troupe_proto::unit::PerMille;
+
+use crate::traffic::Epoch;
+
+/// The window is looked at in slots of 100 ms: what is left for a slot is worked out once, under a lock, and taken from
+/// an atomic after that.
+const SLOT_MS: u64 = 100;
+/// Slots of the window: 10 s.
+const SLOTS: u64 = 100;
+/// The floor's share of the window, in seconds.
+const WINDOW_SECS: u64 = 10;
+
+/// A pool's calls, counted by lane.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    lanes: Box<[Count]>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Count(AtomicU64);
+
+impl Calls {
+    pub(crate) fn new(lanes: usize) -> Self {
+        Self { lanes: (0..lanes.max(1)).map(|_| Count::default()).collect() }
+    }
+
+    pub(crate) fn add(&self, lane: usize) {
+        if let Some(count) = self.lanes.get(lane % self.lanes.len().max(1)) {
+            count.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn sum(&self) -> u64 {
+        self.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.0.load(Ordering::Relaxed)))
+    }
+}
+
+#[derive(Debug)]
+struct Ledger {
+    calls: Arc<Calls>,
+    share: PerMille,
+    floor: u64,
+    window: Mutex<Window>,
+    /// The slot in force (upper half) and what is left in it (lower half).
+    left: AtomicU64,
+    epoch: Epoch,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    slots: VecDeque<Slot>,
+    /// What was allowed in the last slot; less what is left of it, it was taken.
+    allowed: u64,
+}
+
+/// What one slot of the window saw.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    number: u64,
+    /// Calls of the pool before it.
+    calls_before: u64,
+    /// Known once it is over.
+    taken: u64,
+}
+
+/// No slot has this number: the next one is being worked out, or none was yet.
+const TURNING: u32 = u32::MAX;
+
+/// A share of a pool's calls of the last 10 s, and a floor.
+///
+/// Cheap to clone; clones take from the same budget.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<Ledger>);
+
+impl Budget {
+    /// `floor` is what may be taken a second whatever the calls.
+    pub(crate) fn new(calls: Arc<Calls>, share: PerMille, floor: u32, epoch: Epoch) -> Self {
+        let floor = u64::from(floor).saturating_mul(WINDOW_SECS);
+        let left = AtomicU64::new(pack(TURNING, 0));
+        Self(Arc::new(Ledger { calls, share, floor, window: Mutex::default(), left, epoch }))
+    }
+
+    /// The same budget, if these are its terms.
+    pub(crate) fn has_terms(&self, share: PerMille) -> bool {
+        self.0.share == share
+    }
+
+    /// Looks at the calls so far. Without it a pool that needed nothing for a while would have only its floor at first,
+    /// and that is when it needs most.
+    pub(crate) fn sample(&self, now: Instant) {
+        let slot = slot_of(self.0.epoch.millis(now));
+        let (current, _) = unpack(self.0.left.load(Ordering::Acquire));
+        if current == TURNING || current < slot {
+            self.0.turn(slot);
+        }
+    }
+
+    /// Takes one, if there is one.
+    pub fn try_take(&self, now: Instant) -> bool {
+        let slot = slot_of(self.0.epoch.millis(now));
+        let mut word = self.0.left.load(Ordering::Acquire);
+        loop {
+            let (current, left) = unpack(word);
+            // A clock read a moment earlier on another thread takes from the slot in force.
+            if current == TURNING || current < slot {
+                word = self.0.turn(slot);
+                continue;
+            }
+            if left == 0 {
+                return false;
+            }
+            match self.0.left.compare_exchange_weak(word, word - 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(other) => word = other,
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// Works out what may be taken in `slot`, unless somebody did already. Returns the word in force.
+    fn turn(&self, slot: u32) -> u64 {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let word = self.left.load(Ordering::Acquire);
+        let (current, _) = unpack(word);
+        if current != TURNING && current >= slot {
+            return word;
+        }
+        // From here on nobody takes from the old slot, or what they took would be counted nowhere.
+        let (_, unused) = unpack(self.left.swap(pack(TURNING, 0), Ordering::AcqRel));
+        let allowed = window.turn(u64::from(slot), u64::from(unused), self.calls.sum(), self.share, self.floor);
+        let word = pack(slot, u32::try_from(allowed).unwrap_or(u32::MAX));
+        self.left.store(word, Ordering::Release);
+        word
+    }
+}
+
+impl Window {
+    /// Closes the last slot, of whose allowance `unused` is left, opens slot `number` and says what is allowed in it.
+    fn turn(&mut self, number: u64, unused: u64, calls: u64, share: PerMille, floor: u64) -> u64 {
+        if let Some(last) = self.slots.back_mut() {
+            last.taken = self.allowed.saturating_sub(unused);
+        }
+        while self.slots.front().is_some_and(|slot| number.saturating_sub(slot.number) >= SLOTS) {
+            self.slots.pop_front();
+        }
+        let calls_before = self.slots.front().map_or(calls, |first| first.calls_before);
+        let share = calls.saturating_sub(calls_before).saturating_mul(u64::from(share.get())) / 1000;
+        let taken = self.slots.iter().fold(0_u64, |sum, slot| sum.saturating_add(slot.taken));
+        self.allowed = share.saturating_add(floor).saturating_sub(taken).min(u64::from(u32::MAX));
+        self.slots.push_back(Slot { number, calls_before: calls, taken: 0 });
+        debug_assert!(u64::try_from(self.slots.len()).is_ok_and(|slots| slots <= SLOTS), "the window is bounded");
+        self.allowed
+    }
+}
+
+/// The slot of a moment; after 13 years it stays at the last but one.
+fn slot_of(millis: u64) -> u32 {
+    u32::try_from(millis / SLOT_MS).unwrap_or(u32::MAX).min(u32::MAX - 1)
+}
+
+fn pack(slot: u32, left: u32) -> u64 {
+    (u64::from(slot) << 32) | u64::from(left)
+}
+
+fn unpack(word: u64) -> (u32, u32) {
+    (u32::try_from(word >> 32).unwrap_or(u32::MAX), u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0))
+}

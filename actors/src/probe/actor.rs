@@ -1,0 +1,179 @@
+//! `probe:<provider>`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::debug;
+use troupe_proto::id::TargetId;
+
+use super::logic::{Rounds, patience, period};
+use crate::breaker::actor::{Fact, News};
+use crate::breaker::logic::Finding;
+use crate::inbox::{Knock, knock};
+use crate::ports::Probed;
+use crate::registry::House;
+use crate::restart::Intensity;
+use crate::supervise::{Branch, poisoned};
+use crate::target::{Provider, Resting};
+use crate::vitals::Role;
+
+/// `probers ─ probe:<provider>`.
+pub(crate) static PROBERS: Branch = Branch {
+    role: Role::Probers,
+    child: |_| Role::Prober,
+    intensity: Intensity::CHILD,
+    wanted: House::provider_names,
+    start: |house, name, supervisor| {
+        Box::pin(async move {
+            let provider = house.provider_named(&name);
+            let (actor, _) = Actor::spawn_linked(None, Prober { house, provider }, (), supervisor).await?;
+            Ok(actor)
+        })
+    },
+    tick: None,
+};
+
+/// Probes the resting targets of one provider.
+pub(crate) struct Prober {
+    house: Arc<House>,
+    /// `None` where the provider left between the wish and the start; then there is nothing to do.
+    provider: Option<Arc<Provider>>,
+}
+
+/// Probes under way. They end with the actor; its successor begins a new round.
+#[derive(Default)]
+pub(crate) struct Round {
+    rounds: Rounds,
+    in_air: JoinSet<TargetId>,
+    timer: Option<AbortHandle>,
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        if let Some(timer) = &self.timer {
+            timer.abort();
+        }
+    }
+}
+
+impl Prober {
+    fn look(&self, myself: &ActorRef<Knock>, round: &mut Round) {
+        let Some(provider) = &self.provider else { return };
+        provider.calls.drain(|()| {});
+        let now = self.house.now();
+        let mut resting: BTreeMap<TargetId, Resting> = provider.resting().clone();
+        let mut periods = BTreeMap::new();
+        resting.retain(|id, resting| {
+            let rest = resting.target.breaker.read().rest_in_force();
+            // A rest that is over is left to the next call.
+            let period = rest.filter(|(until, _)| *until > now).and_then(|(_, why)| period(why, &resting.rules));
+            period.map(|period| periods.insert(id.clone(), period)).is_some()
+        });
+        while let Some(landed) = round.in_air.try_join_next() {
+            if let Ok(id) = landed {
+                round.rounds.landed(&id);
+            }
+        }
+        for id in round.rounds.begin(&periods, now, || self.house.dice()) {
+            if let Some(resting) = resting.get(&id) {
+                self.probe(myself, provider.clone(), resting.clone(), round);
+            }
+        }
+        if let Some(timer) = round.timer.take() {
+            timer.abort();
+        }
+        if let Some(after) = round.rounds.next(now) {
+            let actor = myself.clone();
+            let timer = tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                knock(&actor, Knock::Tick);
+            });
+            round.timer = Some(timer.abort_handle());
+        }
+    }
+
+    fn probe(&self, myself: &ActorRef<Knock>, provider: Arc<Provider>, resting: Resting, round: &mut Round) {
+        let (house, myself) = (self.house.clone(), myself.clone());
+        round.in_air.spawn(async move {
+            let Resting { target, rules } = resting;
+            let id = target.id.clone();
+            // In a task of its own, so that a fault of the port lands as one that learned nothing.
+            let prober = house.settings.prober.clone();
+            let probe = AbortOnDrop(tokio::spawn({
+                let id = id.clone();
+                async move { prober.probe(&id).await }
+            }));
+            let probed = probe.outcome(patience(&rules)).await;
+            debug!(target = %id, ?probed, "probed a resting target");
+            let finding = match probed {
+                Probed::Alive => Some(Finding::Alive),
+                Probed::Dead => Some(Finding::Dead),
+                Probed::CredentialRefused => Some(Finding::CredentialRefused),
+                Probed::Unknown => None,
+            };
+            if let Some(finding) = finding {
+                let fact = Fact { target, rules, at: house.now(), news: News::Probed(finding) };
+                // Refused is counted at the door; the next probe says the same.
+                provider.facts.post(fact).ok();
+            }
+            knock(&myself, Knock::Tick);
+            id
+        });
+    }
+}
+
+/// A task that ends with whoever waits for it.
+struct AbortOnDrop(tokio::task::JoinHandle<Probed>);
+
+impl AbortOnDrop {
+    async fn outcome(mut self, patience: Duration) -> Probed {
+        match tokio::time::timeout(patience, &mut self.0).await {
+            Ok(Ok(probed)) => probed,
+            Ok(Err(_)) => Probed::Unknown,
+            // No answer in time is an answer.
+            Err(_) => Probed::Dead,
+        }
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Actor for Prober {
+    type Msg = Knock;
+    type State = Round;
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<Knock>, (): ()) -> Result<Round, ActorProcessingErr> {
+        if let Some(provider) = &self.provider {
+            provider.calls.open(myself);
+        }
+        Ok(Round::default())
+    }
+
+    async fn post_start(&self, myself: ActorRef<Knock>, round: &mut Round) -> Result<(), ActorProcessingErr> {
+        self.look(&myself, round);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Knock>,
+        message: Knock,
+        round: &mut Round,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Knock::Wake | Knock::Tick => {
+                self.look(&myself, round);
+                Ok(())
+            }
+            Knock::Poison => poisoned(Role::Prober),
+        }
+    }
+}
