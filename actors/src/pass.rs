@@ -100,14 +100,18 @@ impl Pass {
         self.place.is_some()
     }
 
-    /// The first token came, after `first_token`. Counts once a pass; sends a message only on probation.
-    pub fn succeeded(&mut self, first_token: Duration) {
+    /// The call is a success: its first token came after `first_token`, or its reply came whole, and nobody knows when its
+    /// first token was made. Counts once a pass; sends a message only on probation.
+    pub fn succeeded(&mut self, first_token: Option<Duration>) {
         if std::mem::replace(&mut self.has_succeeded, true) {
             return;
         }
-        self.target.traffic.succeeded(self.lane, first_token);
-        if let Some(names) = &self.member.names {
-            names.traffic.succeeded(self.lane, first_token);
+        for traffic in [Some(&self.target.traffic), self.member.names.as_ref().map(|names| &names.traffic)] {
+            match (traffic, first_token) {
+                (Some(traffic), Some(first_token)) => traffic.succeeded(self.lane, first_token),
+                (Some(traffic), None) => traffic.answered(self.lane),
+                (None, _) => {}
+            }
         }
         self.pool.mark();
         if let Some(asked) = self.unknown.take() {
@@ -115,7 +119,8 @@ impl Pass {
             self.pool.asks.post(Ask { member: self.member.at, asked }).ok();
         }
         if self.place.is_some() {
-            self.judge(Verdict::Works, self.began.checked_add(first_token).unwrap_or(self.began));
+            let at = first_token.and_then(|took| self.began.checked_add(took)).unwrap_or_else(self.pool.now);
+            self.judge(Verdict::Works, at);
         }
     }
 

@@ -16,6 +16,8 @@ pub trait Prober: Send + Sync + 'static {
 pub enum Probed {
     /// It answers; a live call may try it.
     Alive,
+    /// It answers, but says nothing of our credential.
+    Answers,
     /// It cannot be reached, or does not answer.
     Dead,
     /// It answers, and refuses our credential.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use troupe_actors::Published;
+use troupe_actors::{Actors, Published};
 
 use crate::admin::Health;
 use crate::telemetry::access_log::AccessLog;
@@ -16,7 +16,9 @@ use crate::view::View;
 /// The node as its requests see it.
 pub struct House {
     /// What the cluster agreed on.
-    pub view: Published<View>,
+    pub view: Arc<Published<View>>,
+    /// Owners of what is learned of providers.
+    pub actors: Actors,
     /// Whether the node serves, and whether it says so.
     pub health: Arc<Health>,
     /// What one request, and all of them together, may take.
@@ -59,13 +61,14 @@ impl House {
     /// A house that serves nothing yet.
     pub fn new(
         limits: Limits,
+        view: Arc<Published<View>>,
+        actors: Actors,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
         access_log: Arc<AccessLog>,
         seams: Seams,
     ) -> Self {
-        let view = Published::new(View::default(), crate::clock::now());
-        Self { view, health, limits, metrics, access_log, seams, in_flight: AtomicUsize::new(0) }
+        Self { view, actors, health, limits, metrics, access_log, seams, in_flight: AtomicUsize::new(0) }
     }
 
     /// Requests being served now.
@@ -76,6 +79,8 @@ impl House {
 
 /// One data thread: it answers each request on the thread that read it.
 pub struct Thread {
+    /// Its number among the data threads: the lane it counts in.
+    pub lane: usize,
     /// The house it serves.
     pub house: Arc<House>,
     /// Its own connections to providers.
@@ -87,10 +92,10 @@ pub struct Thread {
 
 impl Thread {
     /// A data thread of `house`.
-    pub fn new(house: Arc<House>) -> Self {
+    pub fn new(lane: usize, house: Arc<House>) -> Self {
         let metrics = Mutex::new(house.metrics.for_thread());
         let client = Arc::new(Client::new(house.metrics.clone()));
-        Self { house, client, metrics, in_flight: AtomicUsize::new(0) }
+        Self { lane, house, client, metrics, in_flight: AtomicUsize::new(0) }
     }
 
     /// Requests it serves now; new connections go to the thread with the fewest.

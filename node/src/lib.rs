@@ -15,3 +15,4 @@ mod pipeline;
 pub mod telemetry;
 pub mod upstream;
 pub mod view;
+mod wiring;

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use troupe_actors::{Actors, Published};
 use troupe_cluster::{Cluster, Handle};
 use troupe_proto::id::KeyId;
 use troupe_proto::secret::Secret;
@@ -27,7 +28,8 @@ use crate::ingress::{Listener, ListenerOptions, Worker, WorkerOptions};
 use crate::telemetry;
 use crate::telemetry::access_log::{AccessLog, AccessLogError, Closed, Destination};
 use crate::telemetry::metrics::Metrics;
-use crate::view::View;
+use crate::view::{Draft, View};
+use crate::wiring;
 
 /// Why a node did not start. The message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The supervision tree does not stand.
+    #[error("the actors do not start: {0}")]
+    Actors(#[source] troupe_actors::StartError),
     /// The system gave no thread.
     #[error("a data thread cannot be started")]
     Thread(#[source] io::Error),
@@ -127,8 +132,12 @@ impl Node {
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&destination(&boot.log.access), metrics.clone())?;
         let health = Arc::new(Health::new());
-        let house =
-            Arc::new(House::new(limits(boot), health.clone(), metrics.clone(), access_log, setup.seams.clone()));
+        let view = Arc::new(Published::new(View::default(), clock::now()));
+        let lanes = data_threads(boot.data_threads);
+        let actors = Actors::start(wiring::settings(&view, &metrics, lanes)).await.map_err(StartError::Actors)?;
+        let seams = setup.seams.clone();
+        let house = House::new(limits(boot), view, actors, health.clone(), metrics.clone(), access_log, seams);
+        let house = Arc::new(house);
 
         let cluster = Cluster::start_local();
         let reloads = Arc::new(ReloadCounters::default());
@@ -164,7 +173,7 @@ impl Node {
             connection_max_age: boot.limits.connection_max_age,
             h2_streams: boot.limits.h2_streams,
         };
-        let workers = (0..data_threads(boot.data_threads))
+        let workers = (0..lanes)
             .map(|index| Worker::start(index, &house, worker_options.clone(), flow_seen.clone()))
             .collect::<io::Result<Vec<_>>>()
             .map_err(StartError::Thread)?;
@@ -205,7 +214,7 @@ impl Node {
 
     /// The longest that [`Node::drain`] takes.
     pub fn drain_max(&self) -> Duration {
-        [self.drain_timeout, CUT_MAX, LOG_FLUSH, TASKS_MAX]
+        [self.drain_timeout, CUT_MAX, LOG_FLUSH, TASKS_MAX, TASKS_MAX]
             .iter()
             .fold(self.drain_delay, |sum, max| sum.saturating_add(*max))
     }
@@ -252,6 +261,9 @@ impl Node {
             Some(Ok(Closed::Late { left })) => tracing::error!(left, "the access log could not be written out"),
             Some(Err(_)) => tracing::error!("the access log could not be closed"),
             None => tracing::error!("the access log could not be written out in a hurry"),
+        }
+        if tokio::time::timeout(TASKS_MAX, self.house.actors.stop()).await.is_err() {
+            tracing::error!("the actors do not end, they are left behind");
         }
         let mut tasks = self.tasks;
         if tokio::time::timeout(TASKS_MAX, tasks.shutdown()).await.is_err() {
@@ -342,9 +354,9 @@ fn server_tls(section: &'static str, tls: &config::boot::Tls) -> Result<Arc<rust
 fn publish(house: &House, cluster: &Handle) {
     let state = cluster.state();
     let old = house.view.read();
-    match View::build(state.spec(), state.revision(), &old) {
-        Ok(view) => {
-            house.view.publish(view, clock::now());
+    match Draft::of(state.spec(), state.revision(), &old) {
+        Ok(draft) => {
+            house.view.publish(draft.finish(|pools| house.actors.lay_out(pools)), clock::now());
             house.metrics.serves_revision(state.revision());
         }
         // Checked before it was proposed here; what remains is a system that changed in between.
@@ -367,8 +379,10 @@ fn admin_state(
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> Arc<AdminState> {
     let cluster = cluster.clone();
+    let (view, actors) = (house.view.clone(), house.actors.clone());
     Arc::new(AdminState {
         metrics: house.metrics.clone(),
+        learned: Box::new(move || wiring::learned(&view.read(), &actors)),
         health: house.health.clone(),
         token: Some(token.clone()),
         node: boot.node.name.clone(),

@@ -23,6 +23,21 @@ pub struct Usage {
     pub reasoning: Tokens,
 }
 
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let sum = |a: Tokens, b: Tokens| Tokens::new(a.get().saturating_add(b.get()));
+        Self {
+            input: sum(self.input, other.input),
+            cached_read: sum(self.cached_read, other.cached_read),
+            cache_write: sum(self.cache_write, other.cache_write),
+            output: sum(self.output, other.output),
+            reasoning: sum(self.reasoning, other.reasoning),
+        }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEnd {
@@ -34,6 +49,8 @@ pub enum AttemptEnd {
     Interrupted(Fault),
     /// The client went away; the upstream call was cancelled.
     ClientGone,
+    /// Another attempt of the same request began sooner; this one was cancelled.
+    Cancelled,
 }
 
 impl AttemptEnd {
@@ -44,6 +61,7 @@ impl AttemptEnd {
             Self::Failed(fault) => fault.as_str(),
             Self::Interrupted(_) => "interrupted",
             Self::ClientGone => "client_gone",
+            Self::Cancelled => "cancelled",
         }
     }
 }

@@ -61,7 +61,7 @@ async fn probes_answer_on_both_ports_without_a_key() {
 
 #[tokio::test]
 async fn counters_tell_what_known_traffic_came_to() {
-    let world = World::new().start().await;
+    let world = World::new().once().start().await;
     let client = world.client();
     let ask = |model: &str| Dialect::OpenAi.ask(model);
 

@@ -83,7 +83,7 @@ async fn each_fault_reaches_an_anthropic_client_once_and_in_its_dialect() {
 }
 
 async fn every_case(dialect: Dialect) {
-    let world = World::new().spec(HASTY).start().await;
+    let world = World::new().spec(HASTY).once().start().await;
     for (index, case) in CASES.iter().enumerate() {
         for (wire, told) in ["o", "a"].into_iter().zip(case.told) {
             for is_stream in [false, true] {
@@ -138,7 +138,7 @@ fn assert_nothing_leaks(world: &World, headers: &HeaderMap, body: &[u8], what: &
 
 #[tokio::test]
 async fn a_good_reply_leaks_nothing_either() {
-    let world = World::new().start().await;
+    let world = World::new().once().start().await;
 
     for dialect in Dialect::ALL {
         for model in ["o-x", "a-x"] {
@@ -160,7 +160,7 @@ async fn a_provider_that_cannot_be_reached_is_said_to_be_so() {
         "[providers.dead]\nwire = \"openai\"\nbase_url = \"http://{dead}/v1\"\n\
          [models.dead]\ntargets = [{{ provider = \"dead\" }}]\n"
     );
-    let world = World::new().spec(&spec).start().await;
+    let world = World::new().spec(&spec).once().start().await;
 
     for dialect in Dialect::ALL {
         let reply = world.client().post(dialect.path(), dialect.ask("dead")).await;
@@ -173,7 +173,7 @@ async fn a_provider_that_cannot_be_reached_is_said_to_be_so() {
 
 #[tokio::test]
 async fn a_break_in_mid_stream_ends_in_an_error_of_the_wire_and_a_cut() {
-    let world = World::new().spec(HASTY).start().await;
+    let world = World::new().spec(HASTY).once().start().await;
     let cases = [
         ("cut=3", ["stream_interrupted"; 2]),
         ("clean-cut=3", ["stream_interrupted"; 2]),
@@ -236,7 +236,7 @@ impl Lines for World {
 
 #[tokio::test]
 async fn a_reply_too_large_to_be_checked_is_cut_where_it_broke_and_never_translated() {
-    let world = World::new().start().await;
+    let world = World::new().once().start().await;
 
     let whole = world.client().post("/v1/chat/completions", Dialect::OpenAi.ask("o-x+size=12MiB")).await;
     let broken = world.client().post("/v1/chat/completions", Dialect::OpenAi.ask("o-x+size=20MiB+truncated")).await;

@@ -358,7 +358,7 @@ async fn a_stream_that_never_rests_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn a_client_that_says_how_long_it_waits_is_answered_by_then() {
-    let world = World::new().start().await;
+    let world = World::new().once().start().await;
     let hasty = world.client().header("x-stainless-read-timeout", "0.4");
 
     for dialect in Dialect::ALL {

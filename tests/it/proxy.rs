@@ -103,7 +103,7 @@ async fn assert_serves(world: &World) {
 #[tokio::test]
 async fn a_plain_provider_is_asked_through_the_proxy_by_its_whole_url() {
     let proxy = Proxy::start(Mood::Willing).await;
-    let world = World::new().spec(&proxy.spec("")).start().await;
+    let world = World::new().spec(&proxy.spec("")).once().start().await;
 
     assert_serves(&world).await;
 
@@ -117,7 +117,7 @@ async fn a_plain_provider_is_asked_through_the_proxy_by_its_whole_url() {
 async fn a_provider_over_tls_is_reached_through_a_tunnel_that_hides_everything() {
     for alpn in ["h2", "http/1.1"] {
         let proxy = Proxy::start(Mood::Willing).await;
-        let world = World::new().mock_tls(&[alpn]).spec(&proxy.spec("{ca}")).start().await;
+        let world = World::new().mock_tls(&[alpn]).spec(&proxy.spec("{ca}")).once().start().await;
 
         assert_serves(&world).await;
 
@@ -132,7 +132,7 @@ async fn a_provider_over_tls_is_reached_through_a_tunnel_that_hides_everything()
 async fn a_proxy_that_does_not_help_is_a_502_and_tried_once() {
     for mood in [Mood::Refusing, Mood::Silent] {
         let proxy = Proxy::start(mood).await;
-        let world = World::new().mock_tls(&["h2"]).spec(&proxy.spec("{ca}")).start().await;
+        let world = World::new().mock_tls(&["h2"]).spec(&proxy.spec("{ca}")).once().start().await;
         for dialect in Dialect::ALL {
             let reply = world.client().post(dialect.path(), dialect.ask("p-x")).await;
             assert_told(dialect, &reply, 502, "provider_unreachable", "provider");
@@ -144,7 +144,7 @@ async fn a_proxy_that_does_not_help_is_a_502_and_tried_once() {
 #[tokio::test]
 async fn a_plain_providers_proxy_that_says_403_is_no_fault_of_the_client() {
     let proxy = Proxy::start(Mood::Refusing).await;
-    let world = World::new().spec(&proxy.spec("")).start().await;
+    let world = World::new().spec(&proxy.spec("")).once().start().await;
 
     for dialect in Dialect::ALL {
         let reply = world.client().post(dialect.path(), dialect.ask("p-x")).await;

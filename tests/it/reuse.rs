@@ -61,7 +61,7 @@ async fn a_connection_that_the_provider_closed_while_idle_costs_no_caller_an_err
 
 #[tokio::test]
 async fn a_reply_that_broke_leaves_no_connection_behind_that_serves_others() {
-    let world = World::new().flag("data-threads", "1").start().await;
+    let world = World::new().flag("data-threads", "1").once().start().await;
     let (client, dialect) = (world.client(), Dialect::OpenAi);
 
     for knobs in ["truncated", "reset", "garbage", "status=500"] {

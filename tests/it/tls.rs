@@ -58,7 +58,7 @@ async fn a_provider_whose_certificate_is_not_trusted_is_unreachable_and_asked_on
     let (_dir, ca) = stranger();
     let by_stranger = spec_with_ca(&format!("ca = \"file:{}\"", ca.display()));
     for spec in [by_stranger, spec_with_ca("")] {
-        let world = World::new().mock_tls(&["h2", "http/1.1"]).spec(&spec).start().await;
+        let world = World::new().mock_tls(&["h2", "http/1.1"]).spec(&spec).once().start().await;
 
         for dialect in Dialect::ALL {
             world.mock.reset();

@@ -159,6 +159,12 @@ impl Builder {
         self
     }
 
+    /// Tries each call once and rests no target: what a single failure comes to, and nothing else.
+    #[must_use]
+    pub fn once(self) -> Self {
+        self.spec("[defaults]\nretries = { attempts = 1 }\nbreaker = { failures = 1000 }")
+    }
+
     /// Replaces the spec.
     #[must_use]
     pub fn only_spec(mut self, all: &str) -> Self {

@@ -50,6 +50,8 @@ pub(crate) enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     Alive,
+    /// It answers, but says nothing of the credential.
+    Answers,
     Dead,
     CredentialRefused,
 }
@@ -201,7 +203,7 @@ impl Breaker {
         rules: &TargetRules,
     ) -> Option<Effect> {
         match (finding, why) {
-            (Finding::Alive, Why::Unreachable | Why::Credential) => {
+            (Finding::Alive, Why::Unreachable | Why::Credential) | (Finding::Answers, Why::Unreachable) => {
                 if until > now {
                     self.phase = Phase::Resting { from: self.rested_from(now), until: now, why };
                 }
@@ -216,10 +218,10 @@ impl Breaker {
                 Some(self.rest(rules.credential_rest, Why::Credential, now))
             }
             // Whether the network is up says nothing about a key.
-            (Finding::Dead, Why::Credential) => None,
+            (Finding::Dead | Finding::Answers, Why::Credential) => None,
             // These run their time: a probe cannot see what they wait for.
             (
-                Finding::Alive | Finding::Dead | Finding::CredentialRefused,
+                Finding::Alive | Finding::Answers | Finding::Dead | Finding::CredentialRefused,
                 Why::Failures | Why::Quota | Why::RetryAfter | Why::Paced,
             ) => None,
         }

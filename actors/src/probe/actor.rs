@@ -110,6 +110,7 @@ impl Prober {
             debug!(target = %id, ?probed, "probed a resting target");
             let finding = match probed {
                 Probed::Alive => Some(Finding::Alive),
+                Probed::Answers => Some(Finding::Answers),
                 Probed::Dead => Some(Finding::Dead),
                 Probed::CredentialRefused => Some(Finding::CredentialRefused),
                 Probed::Unknown => None,

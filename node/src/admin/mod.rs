@@ -13,7 +13,7 @@ use std::sync::Arc;
 use troupe_proto::id::Revision;
 use troupe_proto::secret::Secret;
 
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Learned, Metrics};
 pub use health::{Health, Phase};
 pub use server::{CONNECTIONS_MAX, serve};
 
@@ -34,6 +34,8 @@ pub struct SpecCounts {
 pub struct AdminState {
     /// The node's metrics.
     pub metrics: Arc<Metrics>,
+    /// Tells what is learned of providers, and how the actors do.
+    pub learned: Box<dyn Fn() -> Learned + Send + Sync>,
     /// The process's health, shared with the data listener.
     pub health: Arc<Health>,
     /// What an operator must send. Without one, nothing but the probes answers.

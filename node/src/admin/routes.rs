@@ -46,7 +46,9 @@ pub(super) fn answer<B>(state: &AdminState, request: &Request<B>) -> Reply {
 /// Paths behind the token. Whether one exists is told to operators only.
 fn guarded(state: &AdminState, method: &Method, path: &str) -> Reply {
     let page: fn(&AdminState) -> Reply = match path {
-        "/metrics" => |state| reply::body(StatusCode::OK, metrics::CONTENT_TYPE, state.metrics.render()),
+        "/metrics" => {
+            |state| reply::body(StatusCode::OK, metrics::CONTENT_TYPE, state.metrics.render(&(state.learned)()))
+        }
         "/admin/v1/status" => status,
         _ => return reply::problem(ErrorCode::RouteNotFound, "the admin listener has no such path"),
     };

@@ -23,6 +23,7 @@ async fn start(token: Option<&str>) -> Admin {
     let health = Arc::new(Health::new());
     let counts = SpecCounts { revision: Revision(9), models: 3, providers: 2, keys: 1 };
     let state = Arc::new(AdminState {
+        learned: Box::new(Learned::default),
         metrics: Metrics::new(),
         health: Arc::clone(&health),
         token: token.map(|token| Secret::new(token.to_owned())),

@@ -45,18 +45,24 @@ pub(super) fn on_control_plane(work: impl Future<Output = anyhow::Result<Exit>>)
     exit
 }
 
-/// Serves until SIGTERM or SIGINT, then drains; a second one cuts the draining short. SIGHUP reloads.
+/// Serves until SIGTERM or SIGINT, then drains; a second one cuts the draining short. SIGHUP reloads. A node whose actors
+/// cannot be kept alive drains too.
 pub(super) async fn until_told(node: Node) -> anyhow::Result<Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    loop {
+    let actors = node.house.actors.clone();
+    let exit = loop {
         tokio::select! {
             _ = hangup.recv() => node.reload(),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break Exit::Ok,
+            _ = interrupt.recv() => break Exit::Ok,
+            () = actors.failed() => {
+                tracing::error!("supervision gave up: what is learned of providers is no longer kept, this node leaves");
+                break Exit::Failed;
+            }
         }
-    }
+    };
     let watchdog = watchdog(node.drain_max()).context("the watchdog's thread cannot be started")?;
     // A task, because a signal must count at every step of the drain.
     let second = tokio::spawn(async move {
@@ -71,7 +77,7 @@ pub(super) async fn until_told(node: Node) -> anyhow::Result<Exit> {
         watchdog
     });
     node.drain(async { drop(second.await) }).await;
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 /// Ends the process if it has not ended by itself some time after `at_most`, or after it was told to hurry: whatever

@@ -19,7 +19,7 @@ use super::made;
 use super::source::ConfigError;
 use super::spec_file::{Loaded, Sources, load};
 use crate::telemetry::metrics::{Metrics, Reload};
-use crate::view::{BuildError, View};
+use crate::view::{BuildError, Draft, View};
 
 /// How often the files are looked at. A change counts once it was seen twice alike, so a file is not read while an
 /// editor is still writing it.
@@ -75,7 +75,7 @@ pub async fn apply_file(handle: &Handle, path: &Path, sources: &Sources) -> Resu
     let read = tokio::task::spawn_blocking(move || {
         let loaded = load(&path, &reader)?;
         // What this node could not serve is refused before anybody agrees on it.
-        View::build(&loaded.spec, Revision::default(), &View::default())?;
+        Draft::of(&loaded.spec, Revision::default(), &View::default())?;
         let prepared = match &reader.data_dir {
             Some(data_dir) => made::prepare(data_dir, &loaded.made_hashes).map_err(ReloadError::Keep)?,
             None => None,

@@ -209,8 +209,12 @@ fn refuse(refusal: Refusal, mut visit: Visit, dialect: Dialect, request_id: Requ
     visit.answered(refusal.status().as_u16());
     visit.note(|record| record.error = Some(refusal.code));
     let outcome = if visit.was_attempted() { Outcome::Failed } else { Outcome::Refused };
+    let mut tried = HeaderMap::new();
+    visit.write_headers(&mut tried);
     visit.end(outcome);
-    refusal.answer(dialect, &request_id.to_string())
+    let mut response = refusal.answer(dialect, &request_id.to_string());
+    response.headers_mut().extend(tried);
+    response
 }
 
 /// Keeps a panic in the future behind a body inside it: the one stream is cut, its neighbours live.

@@ -57,7 +57,7 @@ impl Worker {
         options: WorkerOptions,
         flow: watch::Receiver<Flow>,
     ) -> io::Result<Self> {
-        let thread = Arc::new(Thread::new(house.clone()));
+        let thread = Arc::new(Thread::new(index, house.clone()));
         let (arrivals, inbox) = mpsc::channel(HANDOVER);
         let open = Arc::new(AtomicUsize::new(0));
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,7 +1,8 @@
-//! Calls a target and waits for the commit point: until then nothing has been sent to the client, and an error can still
-//! become a status of its own (or, with more targets tried, never be seen).
+//! Calls a target and waits for the commit point: until then nothing has been sent to the client, and an error can be made
+//! good at another target, or become a status of its own.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -11,22 +12,24 @@ use tokio::time::timeout_at;
 use tracing::Instrument;
 use troupe_dialect::fault::{RetryHints, classify, classify_event};
 use troupe_dialect::meter::reply_usage;
+use troupe_dialect::resume::Join;
 use troupe_dialect::translate::{self, Context, Loss, TranslateError};
 use troupe_dialect::{Dialect, Operation};
 use troupe_proto::failure::Fault;
 use troupe_proto::id::TargetId;
-use troupe_proto::outcome::{AttemptEnd, Usage};
+use troupe_proto::outcome::Usage;
 
 use super::decode::Call;
-use super::prepare::{Envelope, Prepared, TRANSLATE_INLINE_BYTES, Way, prepare, streams};
+use super::prepare::{Prepared, TRANSLATE_INLINE_BYTES, Way, streams};
 use super::refusal::Refusal;
+use super::route::At;
 use super::source::{Batch, Source};
-use super::visit::Visit;
+use super::visit::Progress;
 use super::{failure, offload};
 use crate::clock;
 use crate::telemetry::spans;
-use crate::upstream::UpstreamBody;
-use crate::view::{CallLimits, Credential, Member};
+use crate::upstream::{Client, UpstreamBody};
+use crate::view::{CallLimits, Credential, Member, Pool};
 
 /// Whole replies up to this size are read, and checked to be JSON, before the client hears of them.
 const WHOLE_BYTES: usize = 8 << 20;
@@ -44,7 +47,16 @@ pub(super) enum Opened {
     /// A whole reply too large to be kept: what was read, and the rest.
     Large { head: Parts, read: Bytes, rest: UpstreamBody },
     /// A stream that has begun.
-    Stream { head: Parts, source: Box<Source>, begun: Batch, lost: Vec<Loss> },
+    Stream { head: Parts, source: Box<Source>, begun: Batch },
+}
+
+impl Opened {
+    /// The reply's head.
+    pub(super) const fn head(&self) -> &Parts {
+        match self {
+            Self::Whole { head, .. } | Self::Large { head, .. } | Self::Stream { head, .. } => head,
+        }
+    }
 }
 
 /// What a whole reply said.
@@ -52,8 +64,8 @@ pub(super) enum Opened {
 pub(super) struct Facts {
     pub(super) usage: Option<Usage>,
     pub(super) finish: Option<&'static str>,
-    /// What the request lost in translation, then what the reply lost.
-    pub(super) lost: (Vec<Loss>, Vec<Loss>),
+    /// What the reply lost in translation.
+    pub(super) lost: Vec<Loss>,
     pub(super) is_translated: bool,
 }
 
@@ -72,32 +84,47 @@ impl Deadlines {
     }
 }
 
+/// The target of an attempt, and how long it may take.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) pool: Arc<Pool>,
+    pub(super) at: At,
+    pub(super) target: TargetId,
+    /// What the request lost in translation.
+    pub(super) lost: Vec<Loss>,
+    /// How the rest of a broken stream was asked for, if that is what it is.
+    pub(super) join: Option<Join>,
+    pub(super) deadlines: Deadlines,
+}
+
+impl Served {
+    pub(super) fn member(&self) -> &Member {
+        self.pool.members.get(self.at.1).expect("a plan chooses members of its pool")
+    }
+
+    /// The dialect it answers in.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.member().provider.dialect
+    }
+}
+
 /// Calls one target.
 ///
 /// # Errors
 /// What the client is told if no other target is tried; the attempt is closed then.
 pub(super) async fn attempt(
     call: &Call,
-    member: &Member,
-    envelope: &Envelope<'_>,
-    deadlines: Deadlines,
-    visit: &mut Visit,
+    prepared: Prepared,
+    served: &Served,
+    client: &Arc<Client>,
+    progress: &Progress,
 ) -> Result<Opened, Refusal> {
-    let model = member.model.as_deref().unwrap_or(&call.peeked.model);
-    let (prepared, lost) = prepare(call, member, model, envelope).await?;
-    visit.lost(&lost);
-    let target = TargetId {
-        provider: member.provider.id.clone(),
-        credential: member.credential.as_ref().map(|credential| credential.id.clone()),
-        model: model.into(),
-    };
-    let span = spans::attempt(&tracing::Span::current(), &target, 0);
-    visit.attempt(target);
-    let mut opened = open(call, member, prepared, lost, deadlines, visit).instrument(span).await;
+    let span = spans::attempt(&tracing::Span::current(), &served.target, 0);
+    let mut opened = open(call, prepared, served, client, progress).instrument(span).await;
     if let Err(refusal) = &mut opened {
+        let member = served.member();
         keep_secret(refusal, member.credential.as_deref());
         tell_operator(member, refusal);
-        visit.attempt_ended(AttemptEnd::Failed(refusal.fault.unwrap_or(Fault::Provider)));
     }
     opened
 }
@@ -142,21 +169,20 @@ fn without_secret<'a>(words: &'a str, credential: Option<&Credential>) -> Cow<'a
 
 async fn open(
     call: &Call,
-    member: &Member,
     prepared: Prepared,
-    lost: Vec<Loss>,
-    deadlines: Deadlines,
-    visit: &mut Visit,
+    served: &Served,
+    client: &Arc<Client>,
+    progress: &Progress,
 ) -> Result<Opened, Refusal> {
-    let limits = deadlines.limits;
-    let client = visit.thread.client.clone();
+    let deadlines = served.deadlines;
+    let (member, limits) = (served.member(), deadlines.limits);
     let sending = client.send(&member.provider.id, &member.provider.endpoint, prepared.request, limits.connect);
     let response = timeout_at(deadlines.step(limits.first_byte), sending)
         .await
         .map_err(|_| failure::timeout("did not answer"))?
         .map_err(|error| failure::of_send(&error))?;
     let (head, mut body) = response.into_parts();
-    visit.attempt_answered(head.status.as_u16());
+    progress.answered(head.status.as_u16());
     let provider = member.provider.dialect;
     if !head.status.is_success() {
         let (words, _) = read(&mut body, ERROR_BYTES, deadlines).await?;
@@ -168,8 +194,8 @@ async fn open(
             Way::Other(context) => Source::other(*context, body),
         };
         let mut source = Box::new(source);
-        let begun = begin(&mut source, deadlines, visit).await?;
-        return Ok(Opened::Stream { head, source, begun, lost });
+        let begun = begin(&mut source, deadlines, progress).await?;
+        return Ok(Opened::Stream { head, source, begun });
     }
     if call.peeked.stream && streams(call.operation) {
         let (words, _) = read(&mut body, ERROR_BYTES, deadlines).await?;
@@ -184,12 +210,12 @@ async fn open(
     }
     match prepared.way {
         Way::Same { .. } => checked(call.operation, provider, head, whole).await,
-        Way::Other(context) => translated(*context, provider, head, whole, lost).await,
+        Way::Other(context) => translated(*context, provider, head, whole).await,
     }
 }
 
 /// Waits for the first content; hands out what came until then.
-async fn begin(source: &mut Source, deadlines: Deadlines, visit: &mut Visit) -> Result<Batch, Refusal> {
+async fn begin(source: &mut Source, deadlines: Deadlines, progress: &Progress) -> Result<Batch, Refusal> {
     let mut begun: Option<BytesMut> = None;
     loop {
         let batch = timeout_at(deadlines.step(deadlines.limits.idle), source.batch())
@@ -200,7 +226,7 @@ async fn begin(source: &mut Source, deadlines: Deadlines, visit: &mut Visit) -> 
             return Err(failure::invalid("its stream ended without an answer"));
         };
         if batch.has_content {
-            visit.first_content();
+            progress.first_content(clock::now());
         }
         if let Some(mut before) = begun.take() {
             before.extend_from_slice(&batch.bytes);
@@ -262,13 +288,7 @@ async fn checked(operation: Operation, provider: Dialect, head: Parts, body: Byt
     Ok(Opened::Whole { head, body, facts })
 }
 
-async fn translated(
-    context: Context,
-    provider: Dialect,
-    head: Parts,
-    body: Bytes,
-    request_lost: Vec<Loss>,
-) -> Result<Opened, Refusal> {
+async fn translated(context: Context, provider: Dialect, head: Parts, body: Bytes) -> Result<Opened, Refusal> {
     let client = context.client;
     let reply = if body.len() <= TRANSLATE_INLINE_BYTES {
         translate::reply(&context, &body)
@@ -281,7 +301,7 @@ async fn translated(
             let facts = Facts {
                 usage: reply.usage,
                 finish: reply.finish.map(|finish| finish.as_str()),
-                lost: (request_lost, reply.lost),
+                lost: reply.lost,
                 is_translated: true,
             };
             Ok(Opened::Whole { head, body: reply.body.into(), facts })

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use troupe_dialect::{Operation, sse};
 use troupe_proto::id::RequestId;
 
-use super::attempt::Opened;
+use super::attempt::{Opened, Served};
 use super::refusal::Refusal;
 use super::relay::{KEEP_ALIVE, LAST_WORDS};
 use super::visit::Visit;
@@ -36,26 +36,26 @@ pub(super) struct Prelude {
     pub(super) lost: OnceLock<HeaderValue>,
 }
 
-type Done = Result<(Routed, Opened, Visit), (Refusal, Visit)>;
+type Done = Result<(Routed, Opened, Served, Visit), (Refusal, Visit)>;
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// Makes a call whose reply is to be a stream.
 ///
 /// # Errors
 /// What the client is told instead, if that is known before the head has to go out.
-pub(super) async fn open(routed: Routed, mut visit: Visit) -> Result<Response<ReplyBody>, (Refusal, Visit)> {
+pub(super) async fn open(mut routed: Routed, mut visit: Visit) -> Result<Response<ReplyBody>, (Refusal, Visit)> {
     let (operation, request_id) = (routed.call.operation, routed.request_id);
     let prelude = Arc::new(Prelude::default());
     visit.has_prelude(prelude.clone());
     let mut work: Work = Box::pin(async move {
-        match routed.attempt(&mut visit).await {
-            Ok(opened) => Ok((routed, opened, visit)),
+        match routed.walk(&mut visit).await {
+            Ok((opened, served)) => Ok((routed, opened, served, visit)),
             Err(refusal) => Err((refusal, visit)),
         }
     });
     tokio::select! {
         biased;
-        done = &mut work => return done.map(|(routed, opened, visit)| routed.finish(opened, visit)),
+        done = &mut work => return done.map(|(routed, opened, served, visit)| routed.finish(opened, served, visit)),
         () = sleep(COMMIT_AFTER) => {}
     }
     prelude.is_sent.store(true, Ordering::Relaxed);
@@ -78,13 +78,13 @@ async fn wait(mut work: Work, feed: Feed, operation: Operation, request_id: Requ
         }
     };
     let (refusal, mut visit) = match done {
-        Ok((routed, Opened::Stream { head, source, begun, lost }, mut visit)) => {
+        Ok((routed, Opened::Stream { head, source, begun }, served, mut visit)) => {
             visit.answered(StatusCode::OK.as_u16());
-            let stream = routed.stream(head, source, begun, lost);
+            let stream = routed.stream(head, source, begun, served);
             return relay::run(stream, feed, visit).await;
         }
         // A reply that is no stream is an error by then.
-        Ok((_, Opened::Whole { .. } | Opened::Large { .. }, visit)) => {
+        Ok((_, Opened::Whole { .. } | Opened::Large { .. }, _, visit)) => {
             (failure::invalid("a stream was asked for and something else came"), visit)
         }
         Err(told) => told,

@@ -2,23 +2,27 @@
 //!
 //! ```text
 //! identify -> decode -> admit -> route -> attempt -> relay          any error -> refusal
-//!                                        (late)     `-> visit: one record, however it ends
+//!                                  `- walk -'  (late) `-> visit: one record, however it ends
 //! ```
 //! The key comes before the body: nobody fills this node's memory without one.
 
 mod admit;
 mod attempt;
+mod controls;
 mod decode;
 mod failure;
 mod identify;
 mod late;
 mod models;
+mod pick;
 mod prepare;
 mod refusal;
 mod relay;
+mod resume;
 mod route;
 mod source;
 mod visit;
+mod walk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +30,8 @@ use std::time::{Duration, Instant};
 use http::response::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
-use troupe_dialect::translate::Loss;
-use troupe_dialect::{Dialect, Operation};
+use troupe_dialect::Operation;
+use troupe_dialect::resume::Heard;
 use troupe_proto::failure::{ErrorCode, Fault};
 use troupe_proto::id::RequestId;
 
@@ -39,10 +43,11 @@ use crate::clock;
 use crate::ingress::ReplyBody;
 use crate::telemetry::record::client_text;
 use crate::telemetry::trace::TraceParent;
-use crate::view::{CallLimits, Key, View};
-use attempt::{Deadlines, Opened};
+use crate::view::{Key, Pool, View};
+use attempt::{Opened, Served};
+use controls::Controls;
 use decode::Call;
-use prepare::Envelope;
+use resume::Resume;
 use route::Plan;
 use source::{Batch, Source};
 
@@ -64,58 +69,52 @@ const OVERLOADED_FOR: Duration = Duration::from_secs(1);
 /// # Errors
 /// What the client is told instead; the visit comes back with it, to be ended with the answer.
 pub(crate) async fn run(inbound: Inbound, mut visit: Visit) -> Result<Response<ReplyBody>, (Refusal, Visit)> {
-    let routed = match routed(inbound, &mut visit).await {
+    let mut routed = match routed(inbound, &mut visit).await {
         Ok(routed) => routed,
         Err(refusal) => return Err((refusal, visit)),
     };
     if routed.call.peeked.stream && prepare::streams(routed.call.operation) {
         return late::open(routed, visit).await;
     }
-    match routed.attempt(&mut visit).await {
-        Ok(opened) => Ok(routed.finish(opened, visit)),
+    match routed.walk(&mut visit).await {
+        Ok((opened, served)) => Ok(routed.finish(opened, served, visit)),
         Err(refusal) => Err((refusal, visit)),
     }
 }
 
 /// A call that knows where it can go, and how long it may take.
 struct Routed {
-    call: Call,
+    call: Arc<Call>,
+    /// What its client has read already of a stream that broke.
+    heard: Option<Heard>,
     headers: HeaderMap,
     query: Option<String>,
     trace: TraceParent,
     plan: Plan,
-    deadlines: Deadlines,
+    /// When the whole call has to be over.
+    total: Instant,
+    /// The longest silence its client bears.
+    patience: Duration,
     request_id: RequestId,
 }
 
 impl Routed {
-    /// Calls the first target of the plan, which lists every one that could serve.
-    async fn attempt(&self, visit: &mut Visit) -> Result<Opened, Refusal> {
-        let envelope = Envelope { headers: &self.headers, query: self.query.as_deref(), trace: self.trace };
-        attempt::attempt(&self.call, self.plan.first(), &envelope, self.deadlines, visit).await
-    }
-
     /// Hands on what the target answered.
-    fn finish(self, opened: Opened, visit: Visit) -> Response<ReplyBody> {
-        let provider = self.provider();
+    fn finish(self, opened: Opened, served: Served, visit: Visit) -> Response<ReplyBody> {
         match opened {
-            Opened::Whole { head, body, facts } => relay::whole(&head, body, facts, provider, visit),
-            Opened::Large { head, read, rest } => relay::large(&head, read, rest, provider, self.deadlines, visit),
-            Opened::Stream { head, source, begun, lost } => {
-                relay::stream(self.stream(head, source, begun, lost), visit)
-            }
+            Opened::Whole { head, body, facts } => relay::whole(&head, body, facts, &served, visit),
+            Opened::Large { head, read, rest } => relay::large(&head, read, rest, &served, visit),
+            Opened::Stream { head, source, begun } => relay::stream(self.stream(head, source, begun, served), visit),
         }
     }
 
     /// What is known of a stream that has begun.
-    fn stream(&self, head: Parts, source: Box<Source>, begun: Batch, lost: Vec<Loss>) -> relay::Stream {
-        let (operation, provider) = (self.call.operation, self.provider());
+    fn stream(self, head: Parts, source: Box<Source>, begun: Batch, served: Served) -> relay::Stream {
+        let operation = self.call.operation;
         let request_id = self.request_id.to_string();
-        relay::Stream { operation, provider, head, source, begun, lost, deadlines: self.deadlines, request_id }
-    }
-
-    fn provider(&self) -> Dialect {
-        self.plan.first().provider.dialect
+        let goes_on = served.pool.continues && resume::is_resumable(operation);
+        let resume = goes_on.then(|| Box::new(Resume::new(self)));
+        relay::Stream { operation, head, source, begun, served, request_id, resume }
     }
 }
 
@@ -142,21 +141,34 @@ async fn routed(inbound: Inbound, visit: &mut Visit) -> Result<Routed, Refusal> 
     }
     let pool = admit::admit(&view, &key, &call.peeked.model)?;
     visit.note(|record| record.model = Some(pool.id.clone()));
-    let plan = route::route(&pool, &call.peeked.model, clock::dice)?;
-    let deadlines = deadlines(plan.first().limits, patience(&headers), call.peeked.stream, visit.began());
-    Ok(Routed { call, headers, query, trace, plan, deadlines, request_id })
+    let controls = Controls::read(&headers, &key)?;
+    pool.cell.called(thread.lane);
+    let (total, patience) = bounds(&pool, controls.deadline, patience(&headers), call.peeked.stream, visit.began());
+    let prefix = pool.is_sticky.then(|| pick::prefix(&call.body)).flatten();
+    let plan = Plan::new(view, key, pool, &call.peeked.model, controls, prefix)?;
+    Ok(Routed { call: Arc::new(call), heard: None, headers, query, trace, plan, total, patience, request_id })
 }
 
-/// How long a call may take: as the spec says, and no longer than its client is going to wait.
-fn deadlines(mut limits: CallLimits, patience: Option<Duration>, is_stream: bool, began: Instant) -> Deadlines {
+/// When a call has to be over, and the longest silence in it: as the spec says, and no longer than its client is going to
+/// wait.
+fn bounds(
+    pool: &Pool,
+    deadline: Option<Duration>,
+    patience: Option<Duration>,
+    is_stream: bool,
+    began: Instant,
+) -> (Instant, Duration) {
+    let mut total = pool.total;
+    let mut silence = Duration::MAX;
     if let Some(patience) = patience {
         // It bounds one read of the client's: all of a whole reply, but only the silence before a stream.
-        limits.first_byte = limits.first_byte.min(patience);
+        silence = patience;
         if !is_stream {
-            limits.total = limits.total.min(patience);
+            total = total.min(patience);
         }
     }
-    Deadlines { limits, total: began.checked_add(limits.total).unwrap_or(began) }
+    total = deadline.map_or(total, |deadline| total.min(deadline));
+    (began.checked_add(total).unwrap_or(began), silence)
 }
 
 fn room(visit: &Visit) -> Result<(), Refusal> {

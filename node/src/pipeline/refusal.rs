@@ -24,6 +24,8 @@ pub(crate) struct Refusal {
     /// What the operator may read and the client may not.
     pub(crate) detail: Option<Box<str>>,
     pub(crate) retry_after: Option<Duration>,
+    /// Whether the gateway has tried again for as long as it may: a client that does so too multiplies the calls.
+    pub(crate) is_spent: bool,
     /// The provider's own words, where they may be relayed.
     pub(crate) verbatim: Option<Bytes>,
     /// Headers that go with it: the provider's with its words, `allow` with a wrong method.
@@ -40,6 +42,7 @@ impl Refusal {
             fault: None,
             detail: None,
             retry_after: None,
+            is_spent: false,
             verbatim: None,
             headers: None,
         }
@@ -90,7 +93,7 @@ impl Refusal {
             let seconds = delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0));
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.code.retry() == Retry::Never {
+        if self.is_spent || self.code.retry() == Retry::Never {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response

@@ -10,12 +10,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use troupe_dialect::translate::{Loss, header_value};
 use troupe_dialect::{Dialect, Operation, headers as allowed, sse};
-use troupe_proto::failure::{ErrorCode, Fault};
-use troupe_proto::outcome::AttemptEnd;
+use troupe_proto::failure::ErrorCode;
+use troupe_proto::outcome::Usage;
 
-use super::attempt::{Deadlines, Facts};
+use super::attempt::{Deadlines, Facts, Served};
 use super::failure;
 use super::refusal::Refusal;
+use super::resume::Resume;
 use super::source::{Batch, Break, Source};
 use super::visit::Visit;
 use crate::clock;
@@ -31,23 +32,18 @@ const REST: Duration = Duration::from_millis(100);
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// A whole reply.
-pub(super) fn whole(
-    head: &Parts,
-    body: Bytes,
-    facts: Facts,
-    provider: Dialect,
-    mut visit: Visit,
-) -> Response<ReplyBody> {
+pub(super) fn whole(head: &Parts, body: Bytes, facts: Facts, served: &Served, mut visit: Visit) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::whole(body.clone()));
     *response.status_mut() = head.status;
-    write_headers(response.headers_mut(), &head.headers, provider, facts.is_translated, &facts.lost.0);
-    visit.attempt_ended(AttemptEnd::Finished);
+    write_headers(response.headers_mut(), &head.headers, served.dialect(), facts.is_translated, &served.lost);
+    visit.write_headers(response.headers_mut());
+    visit.attempt_finished();
     visit.answered(head.status.as_u16());
     visit.note(|record| {
         record.usage = facts.usage;
         record.finish = facts.finish.map(Into::into);
         record.bytes_out = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        note_lost(&mut record.lost.reply, &facts.lost.1);
+        note_lost(&mut record.lost.reply, &facts.lost);
     });
     visit.first_content();
     visit.end(Outcome::Finished);
@@ -59,12 +55,15 @@ pub(super) fn large(
     head: &Parts,
     read: Bytes,
     mut rest: UpstreamBody,
-    provider: Dialect,
-    deadlines: Deadlines,
+    served: &Served,
     mut visit: Visit,
 ) -> Response<ReplyBody> {
+    let mut headers = HeaderMap::new();
+    write_headers(&mut headers, &head.headers, served.dialect(), false, &[]);
+    visit.write_headers(&mut headers);
     visit.answered(head.status.as_u16());
     visit.first_content();
+    let deadlines = served.deadlines;
     let work = async move |feed: Feed| {
         let mut sent = u64::try_from(read.len()).unwrap_or(u64::MAX);
         feed.send(read).await;
@@ -73,7 +72,7 @@ pub(super) fn large(
                 Ok(None) => break,
                 Ok(Some(Ok(chunk))) if clock::now() < deadlines.total => chunk,
                 Ok(Some(_)) | Err(_) => {
-                    visit.attempt_ended(AttemptEnd::Interrupted(Fault::Provider));
+                    visit.attempt_broke(&failure::of_break(Break::Short));
                     visit.note(|record| record.error = Some(ErrorCode::StreamInterrupted));
                     visit.end(Outcome::Interrupted);
                     return Err(Broken);
@@ -83,121 +82,209 @@ pub(super) fn large(
             visit.note(|record| record.bytes_out = sent);
             feed.send(chunk).await;
         }
-        visit.attempt_ended(AttemptEnd::Finished);
+        visit.attempt_finished();
         visit.end(Outcome::Finished);
         Ok(())
     };
     let mut response = Response::new(ReplyBody::fed(work));
     *response.status_mut() = head.status;
-    write_headers(response.headers_mut(), &head.headers, provider, false, &[]);
+    *response.headers_mut() = headers;
     response
 }
 
 /// What is known of a stream when its head goes out.
 pub(super) struct Stream {
     pub(super) operation: Operation,
-    pub(super) provider: Dialect,
     pub(super) head: Parts,
     pub(super) source: Box<Source>,
     pub(super) begun: Batch,
-    pub(super) lost: Vec<Loss>,
-    pub(super) deadlines: Deadlines,
+    pub(super) served: Served,
     pub(super) request_id: String,
+    /// What it takes to go on elsewhere, where that is wanted.
+    pub(super) resume: Option<Box<Resume>>,
 }
 
 /// A stream.
 pub(super) fn stream(stream: Stream, mut visit: Visit) -> Response<ReplyBody> {
     visit.answered(StatusCode::OK.as_u16());
     let mut headers = HeaderMap::new();
-    let is_translated = stream.provider != stream.operation.dialect();
-    write_headers(&mut headers, &stream.head.headers, stream.provider, is_translated, &stream.lost);
+    let (provider, lost) = (stream.served.dialect(), &stream.served.lost);
+    let is_translated = provider != stream.operation.dialect();
+    write_headers(&mut headers, &stream.head.headers, provider, is_translated, lost);
+    visit.write_headers(&mut headers);
     write_stream_headers(&mut headers);
+    if stream.resume.is_some() {
+        headers.insert(X_TROUPE_ON_BREAK, HeaderValue::from_static("continue"));
+    }
     let mut response = Response::new(ReplyBody::fed(|feed| run(stream, feed, visit)));
     *response.headers_mut() = headers;
     response
 }
 
-/// Relays a stream to its end.
+/// Relays a stream to its end, over as many legs as it takes.
 pub(super) async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken> {
-    let Stream { operation, mut source, begun, deadlines, request_id, .. } = stream;
-    let mut has_content = begun.has_content;
-    let mut is_end = begun.is_end;
-    let mut sent = begun.bytes.len();
-    visit.note(|record| record.bytes_out = u64::try_from(sent).unwrap_or(u64::MAX));
-    feed.send(begun.bytes).await;
-    let mut pace = Pace::new(&deadlines);
-    // One timer a stream, set again only when it fires: setting it at every event would cost more than the event.
-    let mut timer = pin!(sleep_until(pace.next()));
-    let broken = loop {
-        if is_end {
-            break None;
-        }
-        let step = tokio::select! {
-            biased;
-            batch = source.batch() => Step::Read(batch),
-            () = &mut timer => Step::Timer,
-        };
-        match step {
-            Step::Read(Ok(Some(batch))) => {
-                if batch.has_content && !has_content {
-                    has_content = true;
-                    visit.first_content();
-                }
-                is_end = batch.is_end;
-                sent += batch.bytes.len();
-                // Noted at once, because a client that leaves ends this future where it stands.
-                visit.note(|record| {
-                    record.bytes_out = u64::try_from(sent).unwrap_or(u64::MAX);
-                    record.usage = source.usage();
-                });
-                feed.send(batch.bytes).await;
-                pace.read(clock::now());
-                // A stream that always has more never lets the timer speak.
-                if pace.is_late() && !is_end {
-                    break Some(Told::ours(failure::timeout(LATE)));
-                }
+    let Stream { operation, mut source, mut begun, mut served, request_id, mut resume, head: _ } = stream;
+    let mut relayed = Relayed::default();
+    loop {
+        let leg = Leg { operation, source: &mut source, begun, deadlines: served.deadlines };
+        let broken = leg.relay(&mut relayed, &feed, &mut visit, resume.as_deref_mut()).await;
+        note_end(&source, &mut relayed, &mut visit);
+        let Some(Told { refusal, words, is_end }) = broken else {
+            visit.attempt_finished();
+            if resume.as_ref().is_some_and(|resume| resume.seams() > 0) {
+                visit.leg_used(source.usage());
             }
-            Step::Read(Ok(None)) => break None,
-            Step::Read(Err(broken)) => break Some(told(broken)),
-            Step::Timer => match pace.due(clock::now()) {
-                Due::Nothing => timer.as_mut().reset(pace.next()),
-                Due::KeepAlive => {
-                    feed.send(Bytes::from_static(sse::keep_alive(operation))).await;
-                    pace.kept_alive(clock::now());
-                    timer.as_mut().reset(pace.next());
-                }
-                Due::Timeout(what) => break Some(Told::ours(failure::timeout(what))),
-            },
-        }
-    };
-    let lost = source.lost().to_vec();
-    visit.note(|record| {
-        record.usage = source.usage();
-        record.finish = source.finish_reason().map(Into::into);
-        note_lost(&mut record.lost.reply, &lost);
-    });
-    match broken {
-        None => {
-            visit.attempt_ended(AttemptEnd::Finished);
             visit.end(Outcome::Finished);
             if !source.is_over() {
                 read_rest(source);
             }
-            Ok(())
+            return Ok(());
+        };
+        visit.attempt_broke(&refusal);
+        if resume.is_some() {
+            visit.leg_used(source.usage());
         }
-        Some(Told { refusal, words, is_end }) => {
-            visit.attempt_ended(AttemptEnd::Interrupted(refusal.fault.unwrap_or(Fault::Provider)));
-            visit.note(|record| record.error = Some(refusal.code));
-            let event = words.unwrap_or_else(|| refusal.event(operation, &request_id, source.next_sequence()));
-            // The upstream call is over, one way or the other: its connection goes before the client is told.
-            drop(source);
-            feed.send(event).await;
-            visit.end(Outcome::Interrupted);
-            if is_end {
-                return Ok(());
+        let next_sequence = source.next_sequence();
+        // The upstream call is over, one way or the other: its connection goes before the client is told.
+        drop(source);
+        let next = match resume.as_deref_mut().filter(|_| relayed.has_content && !is_end) {
+            Some(resume) => keep_alive(resume.go_on(&refusal, &served, &mut visit), &feed, operation).await,
+            None => Err("it is not asked for"),
+        };
+        match next {
+            Ok(leg) => {
+                visit.opened_leg(resume.as_ref().map_or(0, |resume| resume.seams()));
+                feed.send(leg.seam).await;
+                (source, begun, served) = (leg.source, leg.begun, leg.served);
             }
-            tokio::time::sleep(LAST_WORDS).await;
-            Err(Broken)
+            Err(why) => {
+                tracing::debug!(why, "a broken stream does not go on");
+                visit.note(|record| record.error = Some(refusal.code));
+                feed.send(words.unwrap_or_else(|| refusal.event(operation, &request_id, next_sequence))).await;
+                visit.end(Outcome::Interrupted);
+                if is_end {
+                    return Ok(());
+                }
+                tokio::time::sleep(LAST_WORDS).await;
+                return Err(Broken);
+            }
+        }
+    }
+}
+
+/// Keeps the client company while something takes its time.
+async fn keep_alive<T>(work: impl Future<Output = T>, feed: &Feed, operation: Operation) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = tokio::time::sleep(KEEP_ALIVE) => feed.send(Bytes::from_static(sse::keep_alive(operation))).await,
+        }
+    }
+}
+
+/// What went out so far, of all legs.
+#[derive(Default)]
+struct Relayed {
+    bytes: usize,
+    has_content: bool,
+    /// What the legs that are over used.
+    usage: Option<Usage>,
+}
+
+impl Relayed {
+    /// The usage of all legs, `this` one's included.
+    fn usage(&self, this: Option<Usage>) -> Option<Usage> {
+        match (self.usage, this) {
+            (Some(before), Some(this)) => Some(before.plus(this)),
+            (before, this) => before.or(this),
+        }
+    }
+}
+
+/// Notes what a leg came to.
+fn note_end(source: &Source, relayed: &mut Relayed, visit: &mut Visit) {
+    relayed.usage = relayed.usage(source.usage());
+    visit.note(|record| {
+        record.usage = relayed.usage;
+        record.finish = source.finish_reason().map(Into::into);
+        note_lost(&mut record.lost.reply, source.lost());
+    });
+}
+
+/// One provider's part of a stream.
+struct Leg<'a> {
+    operation: Operation,
+    source: &'a mut Source,
+    begun: Batch,
+    deadlines: Deadlines,
+}
+
+impl Leg<'_> {
+    /// Relays it to its end; what the client is to be told if that is none.
+    async fn relay(
+        self,
+        relayed: &mut Relayed,
+        feed: &Feed,
+        visit: &mut Visit,
+        mut resume: Option<&mut Resume>,
+    ) -> Option<Told> {
+        let Self { operation, source, begun, deadlines } = self;
+        let mut pace = Pace::new(&deadlines);
+        // One timer a leg, set again only when it fires: setting it at every event would cost more than the event.
+        let mut timer = pin!(sleep_until(pace.next()));
+        let mut next = Some(begun);
+        loop {
+            let step = match next.take() {
+                Some(begun) => Step::Read(Ok(Some(begun))),
+                None => tokio::select! {
+                    biased;
+                    batch = source.batch() => Step::Read(batch),
+                    () = &mut timer => Step::Timer,
+                },
+            };
+            match step {
+                Step::Read(Ok(Some(mut batch))) => {
+                    let passed = resume.as_deref_mut().map_or(Ok(()), |resume| resume.pass(&mut batch));
+                    if batch.has_content && !relayed.has_content {
+                        relayed.has_content = true;
+                        visit.first_content();
+                    }
+                    relayed.bytes += batch.bytes.len();
+                    // Noted at once, because a client that leaves ends this future where it stands.
+                    let (bytes, usage) = (relayed.bytes, relayed.usage(source.usage()));
+                    visit.note(|record| {
+                        record.bytes_out = u64::try_from(bytes).unwrap_or(u64::MAX);
+                        record.usage = usage;
+                    });
+                    if !batch.bytes.is_empty() {
+                        feed.send(batch.bytes).await;
+                    }
+                    if let Err(what) = passed {
+                        return Some(Told::ours(failure::invalid(&what)));
+                    }
+                    if batch.is_end {
+                        return None;
+                    }
+                    pace.read(clock::now());
+                    // A stream that always has more never lets the timer speak.
+                    if pace.is_late() {
+                        return Some(Told::ours(failure::timeout(LATE)));
+                    }
+                }
+                Step::Read(Ok(None)) => return None,
+                Step::Read(Err(broken)) => return Some(told(broken)),
+                Step::Timer => match pace.due(clock::now()) {
+                    Due::Nothing => timer.as_mut().reset(pace.next()),
+                    Due::KeepAlive => {
+                        feed.send(Bytes::from_static(sse::keep_alive(operation))).await;
+                        pace.kept_alive(clock::now());
+                        timer.as_mut().reset(pace.next());
+                    }
+                    Due::Timeout(what) => return Some(Told::ours(failure::timeout(what))),
+                },
+            }
         }
     }
 }
@@ -333,6 +420,8 @@ fn note_lost(to: &mut Vec<std::borrow::Cow<'static, str>>, lost: &[Loss]) {
 
 /// What the request lost in translation.
 pub(super) const X_TROUPE_LOST: HeaderName = HeaderName::from_static("x-troupe-lost");
+/// Says that a stream which breaks may go on at another target, and that a comment marks the seam then.
+const X_TROUPE_ON_BREAK: HeaderName = HeaderName::from_static("x-troupe-on-break");
 /// nginx in front of us would hold events back.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 

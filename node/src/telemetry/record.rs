@@ -59,6 +59,8 @@ pub struct AttemptRecord {
     pub first_token: Option<Duration>,
     /// Time from sending to the end.
     pub total: Duration,
+    /// The tokens of a leg of a stream that several providers served; the request's own are their sum.
+    pub usage: Option<Usage>,
 }
 
 impl AttemptRecord {
@@ -70,6 +72,7 @@ impl AttemptRecord {
             upstream_status,
             first_token: ended.first_token,
             total: ended.total,
+            usage: ended.usage,
         }
     }
 }
@@ -150,6 +153,10 @@ pub struct RequestRecord {
     pub sdk_retry: Option<u32>,
     /// Each try at a target, in order.
     pub attempts: Vec<AttemptRecord>,
+    /// Whether it was not tried again because the retry budget was spent.
+    pub is_retry_denied: bool,
+    /// How often a stream that broke went on at another target.
+    pub seams: u32,
     /// What translations dropped.
     pub lost: Lost,
 }
@@ -184,6 +191,8 @@ impl RequestRecord {
             user_agent: None,
             sdk_retry: None,
             attempts: Vec::new(),
+            is_retry_denied: false,
+            seams: 0,
             lost: Lost { request: Vec::new(), reply: Vec::new() },
         }
     }

@@ -3,11 +3,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use troupe_actors::{Concurrency, HedgeRules, MemberLayout, PoolCell, PoolLayout, RetryRules, TargetRules};
 use troupe_dialect::Dialect;
-use troupe_proto::id::{ProviderId, Revision};
-use troupe_proto::spec::{self, Auth, Rules, Spec, Wire};
+use troupe_proto::id::{ModelId, ProviderId, Revision, TargetId};
+use troupe_proto::spec::{self, Affinity, Auth, OnBreak, Rules, Spec, Wire};
+use troupe_proto::unit::Wait;
 
-use super::{CallLimits, Credential, Key, Member, Pool, Provider, View};
+use super::{CallLimits, Credential, Key, Member, Pool, Provider, Retries, View};
 use crate::telemetry::quiet::Quiet;
 use crate::upstream::{Endpoint, TlsError};
 
@@ -32,12 +34,26 @@ pub enum BuildError {
     },
 }
 
-impl View {
-    /// Builds the view of a spec. Endpoints that did not change are taken over from `old`, and so their connections.
+/// A view that lacks only what is learned.
+pub struct Draft {
+    view: View,
+    pools: Vec<PoolDraft>,
+}
+
+struct PoolDraft {
+    id: ModelId,
+    members: Vec<Member>,
+    total: Duration,
+    layout: PoolLayout,
+    model: spec::Model,
+}
+
+impl Draft {
+    /// Drafts the view of a spec. Endpoints that did not change are taken over from `old`, and so their connections.
     ///
     /// # Errors
     /// [`BuildError`]; the old view stays usable.
-    pub fn build(spec: &Spec, revision: Revision, old: &Self) -> Result<Self, BuildError> {
+    pub fn of(spec: &Spec, revision: Revision, old: &View) -> Result<Self, BuildError> {
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
         let mut providers = BTreeMap::new();
         for (id, provider) in &spec.providers {
@@ -53,29 +69,56 @@ impl View {
             }
             providers.insert(id, ready_provider(id, provider, endpoint)?);
         }
+        let pools = spec.models.iter().map(|(id, model)| pool(spec, id, model, &providers)).collect();
+        let keys = spec.keys.iter().map(|(id, key)| (key.hash, Arc::new(ready_key(id, key)))).collect();
+        Ok(Self { view: View { revision, keys, endpoints, ..View::default() }, pools })
+    }
+
+    /// Joins the draft with what is learned of each pool; `lay_out` gives a cell per pool, in the same order.
+    pub fn finish(self, lay_out: impl FnOnce(Vec<PoolLayout>) -> Vec<Arc<PoolCell>>) -> View {
+        let Self { mut view, pools } = self;
+        let cells = lay_out(pools.iter().map(|pool| pool.layout.clone()).collect());
         let mut exact = HashMap::new();
-        let mut open = Vec::new();
-        for (id, model) in &spec.models {
+        for (draft, cell) in pools.into_iter().zip(cells) {
+            let PoolDraft { id, members, total, layout: _, model } = draft;
             let pool = Arc::new(Pool {
                 id: id.clone(),
-                members: members(spec, model, &providers),
-                fallbacks: model.fallbacks.clone(),
+                members,
+                fallbacks: model.fallbacks,
+                total,
+                cell,
+                hedge_after: model.hedge.map(|hedge| hedge.after.0),
+                is_sticky: model.affinity == Affinity::Prefix,
+                continues: model.on_break == OnBreak::Continue,
             });
             match id.as_str().strip_suffix('*') {
-                Some(prefix) => open.push((Box::from(prefix), pool)),
+                Some(prefix) => view.open.push((Box::from(prefix), pool)),
                 None => {
                     exact.insert(Box::from(id.as_str()), pool);
                 }
             }
         }
-        open.sort_by_key(|(prefix, _): &(Box<str>, _)| std::cmp::Reverse(prefix.len()));
-        let keys = spec.keys.iter().map(|(id, key)| (key.hash, Arc::new(ready_key(id, key)))).collect();
-        Ok(Self { revision, keys, exact, open, endpoints })
+        view.exact = exact;
+        view.open.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        view
     }
 }
 
+fn pool(spec: &Spec, id: &ModelId, model: &spec::Model, providers: &BTreeMap<&ProviderId, Ready>) -> PoolDraft {
+    let rules = model.rules.or(spec.defaults).settled();
+    let (members, layouts): (Vec<Member>, _) = members(spec, model, providers).into_iter().unzip();
+    let total = members.iter().map(|member| member.limits.total).max().unwrap_or(Duration::MAX);
+    let layout = PoolLayout {
+        id: id.clone(),
+        members: layouts,
+        retries: RetryRules { budget: rules.retries.budget.unwrap_or_default() },
+        hedge: model.hedge.map(|hedge| HedgeRules { budget: hedge.budget }),
+    };
+    PoolDraft { id: id.clone(), members, total, layout, model: model.clone() }
+}
+
 fn ready_key(id: &troupe_proto::id::KeyId, key: &spec::Key) -> Key {
-    Key { id: id.clone(), models: key.models.clone(), expires: key.expires }
+    Key { id: id.clone(), may_pin: key.pin, models: key.models.clone(), expires: key.expires }
 }
 
 /// A provider with its credentials.
@@ -120,7 +163,7 @@ fn ready_provider(id: &ProviderId, spec: &spec::Provider, endpoint: Arc<Endpoint
 }
 
 /// The members of a pool: each target with each key of its provider, the best priority first.
-fn members(spec: &Spec, model: &spec::Model, providers: &BTreeMap<&ProviderId, Ready>) -> Vec<Member> {
+fn members(spec: &Spec, model: &spec::Model, providers: &BTreeMap<&ProviderId, Ready>) -> Vec<(Member, MemberLayout)> {
     let mut members = Vec::new();
     for target in &model.targets {
         // `apply` refuses a target without its provider, so nothing is lost here.
@@ -128,15 +171,27 @@ fn members(spec: &Spec, model: &spec::Model, providers: &BTreeMap<&ProviderId, R
         else {
             continue;
         };
-        let rules = model.rules.or(provider.rules).or(spec.defaults).or(Rules::built_in());
-        let member = |credential: Option<&(Arc<Credential>, spec::Credential)>, weight: u64| Member {
-            provider: ready.provider.clone(),
-            credential: credential.map(|(ready, _)| ready.clone()),
-            credential_models: credential.and_then(|(_, spec)| spec.models.clone()),
-            model: target.model.as_deref().map(Arc::from),
-            priority: target.priority,
-            weight,
-            limits: limits(&rules),
+        let rules = model.rules.or(provider.rules).or(spec.defaults).settled();
+        let member = |credential: Option<&(Arc<Credential>, spec::Credential)>, weight: u64| {
+            let id = TargetId {
+                provider: target.provider.clone(),
+                credential: credential.map(|(ready, _)| ready.id.clone()),
+                model: target.model.as_deref().unwrap_or(ASKED).into(),
+            };
+            let member = Member {
+                provider: ready.provider.clone(),
+                credential: credential.map(|(ready, _)| ready.clone()),
+                credential_models: credential.and_then(|(_, spec)| spec.models.clone()),
+                model: target.model.as_deref().map(Arc::from),
+                priority: target.priority,
+                weight,
+                limits: limits(&rules),
+                retries: retries(&rules),
+                label: target.model.as_ref().and_then(|_| HeaderValue::try_from(id.to_string()).ok()),
+            };
+            let is_open = target.model.is_none();
+            let layout = MemberLayout { id, is_open, weight, priority: target.priority, rules: target_rules(&rules) };
+            (member, layout)
         };
         // A target's share is its weight, split among the keys by theirs: scaled, so that nothing is rounded away.
         let scale = 1_000_000u64;
@@ -150,19 +205,51 @@ fn members(spec: &Spec, model: &spec::Model, providers: &BTreeMap<&ProviderId, R
             members.push(member(Some(credential), weight.max(1)));
         }
     }
-    members.sort_by_key(|member| member.priority);
+    members.sort_by_key(|(member, _)| member.priority);
     members
 }
 
+/// Stands for the asked name in the id of a target that passes it on.
+const ASKED: &str = "*";
+
 fn limits(rules: &Rules) -> CallLimits {
-    let built_in = Rules::built_in().timeouts;
-    let pick = |ours: Option<troupe_proto::unit::Wait>, last: Option<troupe_proto::unit::Wait>| {
-        ours.or(last).map_or(Duration::MAX, |wait| wait.0)
-    };
+    let timeouts = rules.timeouts;
     CallLimits {
-        connect: pick(rules.timeouts.connect, built_in.connect),
-        first_byte: pick(rules.timeouts.first_byte, built_in.first_byte),
-        idle: pick(rules.timeouts.idle, built_in.idle),
-        total: pick(rules.timeouts.total, built_in.total),
+        connect: wait(timeouts.connect),
+        first_byte: wait(timeouts.first_byte),
+        idle: wait(timeouts.idle),
+        total: wait(timeouts.total),
     }
+}
+
+fn retries(rules: &Rules) -> Retries {
+    let retries = rules.retries;
+    Retries {
+        attempts: retries.attempts.unwrap_or(1),
+        backoff: wait(retries.backoff),
+        backoff_max: wait(retries.backoff_max),
+        wait_max: wait(retries.wait_max),
+    }
+}
+
+fn target_rules(rules: &Rules) -> TargetRules {
+    let breaker = rules.breaker;
+    TargetRules {
+        failures: breaker.failures.unwrap_or(u32::MAX),
+        window: wait(breaker.window),
+        share: breaker.share.unwrap_or_default(),
+        rest: wait(breaker.rest),
+        rest_max: wait(breaker.rest_max),
+        credential_rest: wait(breaker.credential_rest),
+        slow_start: wait(breaker.slow_start),
+        panic: breaker.panic.unwrap_or_default(),
+        concurrency: rules
+            .concurrency
+            .map(|bounds| Concurrency { min: bounds.min.unwrap_or(1), max: bounds.max.unwrap_or(u32::MAX) }),
+    }
+}
+
+/// The built-in rules leave nothing open, so a missing one means no bound.
+fn wait(wait: Option<Wait>) -> Duration {
+    wait.map_or(Duration::MAX, |wait| wait.0)
 }

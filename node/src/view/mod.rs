@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use troupe_actors::PoolCell;
 use troupe_dialect::{Dialect, Operation};
 use troupe_proto::id::{CredentialId, KeyId, ModelId, ProviderId, Revision};
 use troupe_proto::secret::KeyHash;
 use troupe_proto::spec::Pattern;
 
-pub use build::BuildError;
+pub use build::{BuildError, Draft};
 
 use crate::telemetry::quiet::Quiet;
 use crate::upstream::Endpoint;
@@ -36,6 +37,8 @@ pub struct View {
 pub struct Key {
     /// Its name.
     pub id: KeyId,
+    /// Whether it may choose its target by a header.
+    pub may_pin: bool,
     models: Option<Vec<Pattern>>,
     expires: Option<i64>,
 }
@@ -48,6 +51,16 @@ pub struct Pool {
     pub members: Vec<Member>,
     /// Models to try when no member can serve.
     pub fallbacks: Vec<ModelId>,
+    /// How long a call may take in all, wherever it goes.
+    pub total: Duration,
+    /// What was learned of its members; the same indexes.
+    pub cell: Arc<PoolCell>,
+    /// When a stream that has not begun is asked for a second time elsewhere.
+    pub hedge_after: Option<Duration>,
+    /// Whether calls with the same beginning go to the same member, whose prompt cache is warm then.
+    pub is_sticky: bool,
+    /// Whether a stream that broke goes on at another target.
+    pub continues: bool,
 }
 
 /// A target of a pool: a provider, one of its credentials, and a model there.
@@ -66,6 +79,23 @@ pub struct Member {
     pub weight: u64,
     /// How long each step may take.
     pub limits: CallLimits,
+    /// How a call that failed here is tried again.
+    pub retries: Retries,
+    /// What clients read of it; `None` where that depends on the asked name.
+    pub label: Option<HeaderValue>,
+}
+
+/// How a call that failed is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Attempts in all, the first included.
+    pub attempts: u32,
+    /// The wait before the same target is called again, doubled each time.
+    pub backoff: Duration,
+    /// The longest such wait.
+    pub backoff_max: Duration,
+    /// The longest wait inside a call for a provider that said when to come again.
+    pub wait_max: Duration,
 }
 
 /// A provider's credential, ready to send.
@@ -120,6 +150,20 @@ impl View {
             .or_else(|| self.open.iter().find(|(prefix, _)| asked.starts_with(&**prefix)).map(|(_, pool)| pool))
     }
 
+    /// A provider and one of its credentials, as some pool has them.
+    pub fn member(&self, provider: &ProviderId, credential: Option<&CredentialId>) -> Option<&Member> {
+        let mut members = self.pools().flat_map(|pool| &pool.members);
+        members.find(|member| {
+            let own = member.credential.as_ref().map(|credential| &credential.id);
+            member.provider.id == *provider && own == credential
+        })
+    }
+
+    /// Every pool, by its configured name.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.exact.values().chain(self.open.iter().map(|(_, pool)| pool))
+    }
+
     /// The configured names, wildcards left out, in order.
     pub fn model_names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.exact.keys().map(|name| &**name).collect();
@@ -160,6 +204,20 @@ impl Member {
 }
 
 impl Provider {
+    /// Path and query of the list of models: what is asked to learn whether it answers, because that costs nothing.
+    pub fn models_path(&self) -> String {
+        let base = &self.base_path;
+        match (self.dialect, &self.azure_api_version) {
+            (Dialect::Anthropic, _) => format!("{base}/v1/models"),
+            (Dialect::OpenAi, None) => format!("{base}/models"),
+            (Dialect::OpenAi, Some(version)) => {
+                let version = percent_encoding::utf8_percent_encode(version, QUERY_VALUE);
+                let base = base.strip_suffix("/openai").unwrap_or(base);
+                format!("{base}/openai/models?api-version={version}")
+            }
+        }
+    }
+
     /// Path and query of a call.
     ///
     /// Azure has the deployment in the path: `/openai/deployments/{model}/chat/completions?api-version=...`.
@@ -183,6 +241,14 @@ impl Provider {
 /// What is escaped in the value of a query parameter.
 const QUERY_VALUE: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[cfg(test)]
+impl Key {
+    /// A key for tests.
+    pub(crate) fn sample(may_pin: bool) -> Self {
+        Self { id: KeyId::new("sample"), may_pin, models: None, expires: None }
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,13 @@
+use std::pin::Pin;
+
+use troupe_actors::{Actors, Probed, Prober, Settings};
+use troupe_proto::id::TargetId;
 use troupe_proto::id::{CredentialId, KeyId, ModelId, ProviderId, Revision};
 use troupe_proto::secret::{KeyHash, Secret};
 use troupe_proto::spec::{self, Auth, Credential, Model, Pattern, Rules, Spec, Target, Wire};
 
 use super::*;
+use crate::clock;
 
 fn provider(url: &str, credentials: &[(&str, u32, Option<&str>)]) -> spec::Provider {
     let credential = |weight: u32, models: Option<&str>| Credential {
@@ -57,17 +62,32 @@ fn spec() -> Spec {
     }
 }
 
-#[test]
-fn the_exact_name_wins_then_the_longest_wildcard() {
-    let view = View::build(&spec(), Revision(1), &View::default()).unwrap();
+struct Nobody;
+
+impl Prober for Nobody {
+    fn probe(&self, _target: &TargetId) -> Pin<Box<dyn Future<Output = Probed> + Send>> {
+        Box::pin(std::future::ready(Probed::Unknown))
+    }
+}
+
+/// A view with actors of its own behind it.
+async fn built(spec: &Spec, revision: Revision, old: &View) -> View {
+    let settings = Settings { now: clock::now, dice: clock::dice, lanes: 1, prober: Arc::new(Nobody) };
+    let actors = Actors::start(settings).await.unwrap();
+    Draft::of(spec, revision, old).unwrap().finish(|pools| actors.lay_out(pools))
+}
+
+#[tokio::test]
+async fn the_exact_name_wins_then_the_longest_wildcard() {
+    let view = built(&spec(), Revision(1), &View::default()).await;
 
     let pool = |name: &str| view.pool(name).unwrap().id.as_str().to_owned();
     assert_eq!((pool("gpt-4o"), pool("gpt-5"), pool("llama")), ("gpt-4o".into(), "gpt-*".into(), "*".into()));
 }
 
-#[test]
-fn a_pool_holds_each_target_with_each_key_best_priority_first() {
-    let view = View::build(&spec(), Revision(1), &View::default()).unwrap();
+#[tokio::test]
+async fn a_pool_holds_each_target_with_each_key_best_priority_first() {
+    let view = built(&spec(), Revision(1), &View::default()).await;
 
     let pool = view.pool("gpt-4o").unwrap();
     let seen: Vec<_> = pool.members.iter().map(|m| (m.provider.id.as_str(), m.priority, m.weight)).collect();
@@ -76,9 +96,9 @@ fn a_pool_holds_each_target_with_each_key_best_priority_first() {
     assert!(!view.pool("gpt-5").unwrap().members[1].takes("other"));
 }
 
-#[test]
-fn a_key_is_known_by_its_hash_until_it_expires() {
-    let view = View::build(&spec(), Revision(1), &View::default()).unwrap();
+#[tokio::test]
+async fn a_key_is_known_by_its_hash_until_it_expires() {
+    let view = built(&spec(), Revision(1), &View::default()).await;
 
     let key = view.key(&KeyHash::of(b"secret")).unwrap();
     assert!(!key.is_expired(99) && key.is_expired(100));
@@ -86,13 +106,13 @@ fn a_key_is_known_by_its_hash_until_it_expires() {
     assert!(view.key(&KeyHash::of(b"other")).is_none());
 }
 
-#[test]
-fn a_reload_keeps_the_endpoints_that_did_not_change() {
-    let old = View::build(&spec(), Revision(1), &View::default()).unwrap();
+#[tokio::test]
+async fn a_reload_keeps_the_endpoints_that_did_not_change() {
+    let old = built(&spec(), Revision(1), &View::default()).await;
     let mut changed = spec();
     changed.providers.get_mut("b").unwrap().base_url = "http://127.0.0.1:3/v1".parse().unwrap();
 
-    let new = View::build(&changed, Revision(2), &old).unwrap();
+    let new = built(&changed, Revision(2), &old).await;
 
     let endpoint =
         |view: &View, model: &str, at: usize| view.pool(model).unwrap().members[at].provider.endpoint.clone();

@@ -56,6 +56,8 @@ struct Line<'a> {
     sdk_retry: Option<u32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attempts: Vec<Attempt<'a>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    seams: u32,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     lost_request: &'a [Cow<'static, str>],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -74,6 +76,9 @@ struct Attempt<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ttft_ms: Option<Millis>,
     total_ms: Millis,
+    /// Of a leg of a continued stream: what it used, as far as its provider said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<Tokens>,
 }
 
 #[derive(Serialize)]
@@ -103,6 +108,11 @@ impl Serialize for Millis {
         let micros = u32::try_from(self.0.as_micros()).unwrap_or(u32::MAX);
         serializer.serialize_f64(f64::from(micros) / 1_000.0)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Appends a record to `out` as one line of JSON, the line's end included.
@@ -144,6 +154,7 @@ impl<'a> Line<'a> {
             user_agent: record.user_agent.as_deref(),
             sdk_retry: record.sdk_retry,
             attempts: record.attempts.iter().map(Attempt::of).collect(),
+            seams: record.seams,
             lost_request: &record.lost.request,
             lost_reply: &record.lost.reply,
         }
@@ -160,6 +171,7 @@ impl<'a> Attempt<'a> {
             status: attempt.upstream_status,
             ttft_ms: attempt.first_token.map(Millis),
             total_ms: Millis(attempt.total),
+            tokens: attempt.usage.as_ref().map(Tokens::of),
         }
     }
 }

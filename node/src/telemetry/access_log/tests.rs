@@ -32,6 +32,7 @@ fn attempt(credential: &str, end: AttemptEnd, status: u16) -> AttemptRecord {
         upstream_status: Some(status),
         first_token: (status == 200).then(|| Duration::from_micros(212_400)),
         total: Duration::from_micros(if status == 200 { 1_480_900 } else { 35_250 }),
+        usage: None,
     }
 }
 
@@ -73,6 +74,8 @@ fn full() -> RequestRecord {
             attempt("main", AttemptEnd::Failed(Fault::Capacity), 429),
             attempt("spare", AttemptEnd::Interrupted(Fault::Provider), 200),
         ],
+        is_retry_denied: false,
+        seams: 0,
         lost: Lost { request: vec!["seed".into()], reply: vec!["logprobs".into()] },
     }
 }
@@ -133,7 +136,9 @@ fn closing_writes_all_that_was_pushed() {
 
     assert_eq!(log.close(soon()), Closed::Flushed);
     assert_eq!(fs::read_to_string(path).unwrap().lines().count(), 2_000);
-    assert!(metrics.render().contains("troupe_access_log_lines_total 2000\n"));
+    assert!(
+        metrics.render(&crate::telemetry::metrics::Learned::default()).contains("troupe_access_log_lines_total 2000\n")
+    );
 }
 
 #[test]
@@ -181,7 +186,9 @@ fn a_disk_that_stands_still_costs_lines_and_nobody_waits() {
         log.push(bare(number));
     }
 
-    assert!(metrics.render().contains("troupe_access_log_dropped_total 6\n"));
+    assert!(
+        metrics.render(&crate::telemetry::metrics::Learned::default()).contains("troupe_access_log_dropped_total 6\n")
+    );
     assert_eq!(log.close(clock::now()), Closed::Late { left: 4 });
     drop(go);
 }
@@ -206,7 +213,9 @@ fn lines_that_cannot_be_written_are_counted_as_dropped() {
     log.push(bare(0));
 
     assert_eq!(log.close(soon()), Closed::Flushed);
-    assert!(metrics.render().contains("troupe_access_log_dropped_total 1\n"));
+    assert!(
+        metrics.render(&crate::telemetry::metrics::Learned::default()).contains("troupe_access_log_dropped_total 1\n")
+    );
 }
 
 #[test]

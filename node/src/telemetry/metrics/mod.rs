@@ -4,6 +4,7 @@
 //! that no other thread contends for. A scrape adds the threads up, on the control runtime.
 
 mod cell;
+mod learned;
 mod names;
 mod process;
 mod render;
@@ -21,6 +22,7 @@ use troupe_proto::id::{ModelId, ProviderId, Revision};
 use super::record::Lost;
 use crate::clock;
 pub use cell::{Counter, Gauge, Present};
+pub use learned::{Learned, TargetNow};
 pub use names::{ALL, BOUNDS_MS, Kind, Metric, reference};
 pub use process::Process;
 pub use text::CONTENT_TYPE;

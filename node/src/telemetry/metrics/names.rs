@@ -54,6 +54,11 @@ metrics! {
     FIRST_TOKEN = Histogram "troupe_time_to_first_token_seconds" ["operation", "model"] "Time from a request's head to the first content sent to the client.";
     TOKENS = Counter "troupe_tokens_total" ["model", "type"] "Tokens that providers reported; cached_read and cache_write are parts of input, reasoning is a part of output.";
     ATTEMPTS = Counter "troupe_attempts_total" ["provider", "model", "outcome"] "Tries at a provider that ended.";
+    RETRIES = Counter "troupe_retries_total" ["model"] "Further tries of requests whose first one failed or was slow to begin.";
+    RETRIES_DENIED = Counter "troupe_retries_denied_total" ["model"] "Requests that were not tried again because the model's retry budget was spent.";
+    SEAMS = Counter "troupe_stream_seams_total" ["model"] "Broken streams that went on at another target.";
+    TARGET_RESTING = Gauge "troupe_target_resting" ["provider", "credential", "model"] "1 while a target gets no calls (it rests, or one call tries it); a model of `*` stands for the names that are passed on.";
+    TARGET_IN_FLIGHT = Gauge "troupe_target_in_flight" ["provider", "credential", "model"] "Calls at a target.";
     LOST = Counter "troupe_translation_lost_total" ["direction", "field"] "Fields that a translation between dialects had to drop.";
     CONNECTIONS_OPEN = Gauge "troupe_connections_open" [] "Client connections that are open.";
     CONNECTIONS = Counter "troupe_connections_total" [] "Client connections that were accepted.";
@@ -63,6 +68,11 @@ metrics! {
     ACCESS_LOG_DROPPED = Counter "troupe_access_log_dropped_total" [] "Access log lines that were lost, because the ring was full or the file could not be written.";
     LOG_DROPPED = Counter "troupe_log_dropped_total" [] "Lines of the process's own log that were lost, because stderr was not read fast enough or could not be written.";
     PANICS = Counter "troupe_panics_total" [] "Panics that were caught; each is a fault of this gateway.";
+    ACTORS = Gauge "troupe_actors" ["role"] "Actors that are up.";
+    ACTOR_RESTARTS = Counter "troupe_actor_restarts_total" ["role"] "Actors that fell and were started again.";
+    ACTOR_INBOX = Gauge "troupe_actor_inbox_depth" ["role"] "Facts that wait for an actor.";
+    ACTOR_DROPPED = Counter "troupe_actor_facts_dropped_total" ["role"] "Facts that were refused because too many waited.";
+    VIEW_AGE = Gauge "troupe_view_age_seconds" ["view"] "Age of the oldest view that requests read; one too old counts as neutral.";
     CONFIG_RELOADS = Counter "troupe_config_reloads_total" ["outcome"] "Times the spec was read again, and whether it was applied.";
     SPEC_REVISION = Gauge "troupe_spec_revision" [] "The revision of the agreed state that requests are served by.";
     UPTIME = Gauge "troupe_uptime_seconds" [] "Time since this process began to serve metrics.";

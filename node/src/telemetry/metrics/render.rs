@@ -9,8 +9,8 @@ use troupe_proto::id::{ModelId, ProviderId};
 
 use super::cell::{Counter, Totals};
 use super::text::{Seconds, Text};
-use super::thread::{CLASSES, ENDS, Shard, TOKEN_TYPES};
-use super::{CONNECTS, Metrics, Process, RELOADS, lock, names};
+use super::thread::{CLASSES, ENDS, Shard, TOKEN_TYPES, TRIES};
+use super::{CONNECTS, Learned, Metrics, Process, RELOADS, lock, names};
 use crate::clock;
 use crate::telemetry::log;
 use crate::telemetry::record::Outcome;
@@ -25,7 +25,7 @@ struct Calls {
 
 impl Metrics {
     /// The page a scrape reads. Series that have counted nothing are left out, except where they have no labels.
-    pub fn render(&self) -> String {
+    pub fn render(&self, learned: &Learned) -> String {
         let shards = lock(&self.shards).clone();
         let mut text = Text::default();
         text.head(&names::BUILD_INFO);
@@ -34,9 +34,12 @@ impl Metrics {
         render_calls(&mut text, &shards, self.in_flight());
         render_tokens(&mut text, &shards);
         render_attempts(&mut text, &shards);
+        render_tries(&mut text, &shards);
+        learned.render_targets(&mut text);
         self.render_lost(&mut text);
         self.render_connections(&mut text);
         self.render_house(&mut text);
+        learned.render_actors(&mut text);
         self.render_process(&mut text);
         text.finish()
     }
@@ -152,6 +155,23 @@ fn render_attempts(text: &mut Text, shards: &[Arc<Shard>]) {
     for ((provider, model), counts) in &attempts {
         for (end, count) in ENDS.iter().zip(counts).filter(|(_, count)| **count > 0) {
             text.sample(&names::ATTEMPTS, &[provider.as_str(), model.as_str(), end], count);
+        }
+    }
+}
+
+fn render_tries(text: &mut Text, shards: &[Arc<Shard>]) {
+    let mut tries = BTreeMap::<ModelId, [u64; TRIES]>::new();
+    for shard in shards {
+        for series in &*lock(&shard.tries) {
+            add(tries.entry(series.model.clone()).or_default(), &series.counts);
+        }
+    }
+    for (at, metric) in [&names::RETRIES, &names::RETRIES_DENIED, &names::SEAMS].into_iter().enumerate() {
+        text.head(metric);
+        for (model, counts) in &tries {
+            if let Some(count) = counts.get(at).filter(|count| **count > 0) {
+                text.sample(metric, &[model.as_str()], count);
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ fn chat(model: &str) -> RequestRecord {
 
 fn attempt(provider: &str, end: AttemptEnd) -> AttemptRecord {
     let target = TargetId { provider: ProviderId::new(provider), credential: None, model: "m".into() };
-    AttemptRecord { target, end, upstream_status: None, first_token: None, total: Duration::ZERO }
+    AttemptRecord { target, end, upstream_status: None, first_token: None, total: Duration::ZERO, usage: None }
 }
 
 fn value(page: &str, series: &str) -> Option<String> {
@@ -37,7 +37,7 @@ fn requests_of_all_threads_are_added_up() {
     two.record(&chat("fast"));
     two.record(&chat("fast"));
 
-    let page = metrics.render();
+    let page = metrics.render(&Learned::default());
     let series = r#"{operation="chat",model="fast",status_class="2xx",outcome="finished"}"#;
     assert_eq!(value(&page, &format!("troupe_requests_total{series}")).as_deref(), Some("3"));
     let count = r#"troupe_request_duration_seconds_count{operation="chat",model="fast"}"#;
@@ -59,7 +59,7 @@ fn attempts_tokens_and_losses_are_counted_with_their_request() {
 
     thread.record(&record);
 
-    let page = metrics.render();
+    let page = metrics.render(&Learned::default());
     let read = |series: &str| value(&page, series);
     assert_eq!(read(r#"troupe_attempts_total{provider="a",model="fast",outcome="capacity"}"#).as_deref(), Some("1"));
     assert_eq!(read(r#"troupe_attempts_total{provider="b",model="fast",outcome="finished"}"#).as_deref(), Some("1"));
@@ -81,7 +81,7 @@ fn a_refusal_is_counted_by_its_code_under_an_unknown_model() {
 
     thread.record(&record);
 
-    let page = metrics.render();
+    let page = metrics.render(&Learned::default());
     assert_eq!(value(&page, r#"troupe_refused_total{code="model_not_found"}"#).as_deref(), Some("1"));
     assert!(page.contains(r#"model="unknown",status_class="4xx",outcome="refused""#));
     assert!(!page.contains("nobody configured"));
@@ -96,7 +96,7 @@ fn models_beyond_the_limit_share_one_label() {
         thread.record(&chat(&format!("model-{number}")));
     }
 
-    let page = metrics.render();
+    let page = metrics.render(&Learned::default());
     let other = r#"troupe_requests_total{operation="chat",model="other",status_class="2xx",outcome="finished"}"#;
     assert_eq!(value(&page, other).as_deref(), Some("50"));
 }
@@ -112,7 +112,7 @@ fn what_is_in_flight_or_open_is_counted_until_it_ends() {
     assert!(metrics.upstream_connect(&ProviderId::new("a"), Connect::TimedOut).is_none());
 
     assert_eq!(metrics.in_flight(), 1);
-    let page = metrics.render();
+    let page = metrics.render(&Learned::default());
     assert_eq!(value(&page, "troupe_connections_open").as_deref(), Some("1"));
     assert_eq!(value(&page, r#"troupe_upstream_connections{provider="a"}"#).as_deref(), Some("1"));
     assert_eq!(
@@ -121,7 +121,7 @@ fn what_is_in_flight_or_open_is_counted_until_it_ends() {
     );
 
     drop((request, connection, upstream));
-    let page = metrics.render();
+    let page = metrics.render(&Learned::default());
     assert_eq!(value(&page, "troupe_requests_in_flight").as_deref(), Some("0"));
     assert_eq!(value(&page, "troupe_connections_open").as_deref(), Some("0"));
     assert_eq!(value(&page, r#"troupe_upstream_connections{provider="a"}"#).as_deref(), Some("0"));
@@ -131,7 +131,7 @@ fn what_is_in_flight_or_open_is_counted_until_it_ends() {
 #[test]
 #[cfg(target_os = "linux")]
 fn every_metric_is_rendered_with_help_and_type_even_before_the_first_request() {
-    let page = Metrics::new().render();
+    let page = Metrics::new().render(&Learned::default());
 
     for metric in ALL {
         assert!(page.contains(&format!("# HELP {} ", metric.name)), "{} has no HELP", metric.name);

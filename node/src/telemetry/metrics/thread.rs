@@ -20,7 +20,7 @@ const OPERATIONS: usize = 7;
 pub(super) const CLASSES: [&str; 4] = ["2xx", "4xx", "5xx", "other"];
 pub(super) const TOKEN_TYPES: [&str; 5] = ["input", "output", "cached_read", "cache_write", "reasoning"];
 /// The words of [`AttemptEnd::as_str`], by [`end_index`].
-pub(super) const ENDS: [&str; 10] = [
+pub(super) const ENDS: [&str; 11] = [
     "finished",
     "interrupted",
     "client_gone",
@@ -31,6 +31,7 @@ pub(super) const ENDS: [&str; 10] = [
     Fault::ContextLength.as_str(),
     Fault::Provider.as_str(),
     Fault::Ours.as_str(),
+    "cancelled",
 ];
 
 /// Requests of one operation for one model.
@@ -58,12 +59,23 @@ pub(super) struct Spent {
     pub(super) tokens: [Counter; TOKEN_TYPES.len()],
 }
 
+/// How often calls of one model were tried again: retries, retries that the budget denied, seams of streams.
+#[derive(Debug)]
+pub(super) struct Tries {
+    pub(super) model: ModelId,
+    pub(super) counts: [Counter; TRIES],
+}
+
+/// The counts of [`Tries`].
+pub(super) const TRIES: usize = 3;
+
 /// What a scrape reads of one thread. The lists are locked when a series is first used, and by scrapes.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     pub(super) calls: Mutex<Vec<Arc<Calls>>>,
     pub(super) attempts: Mutex<Vec<Arc<Attempts>>>,
     pub(super) tokens: Mutex<Vec<Arc<Spent>>>,
+    pub(super) tries: Mutex<Vec<Arc<Tries>>>,
     pub(super) refused: [Counter; ErrorCode::ALL.len()],
     pub(super) in_flight: Arc<Gauge>,
 }
@@ -81,11 +93,12 @@ struct Model {
     calls: [Option<Arc<Calls>>; OPERATIONS],
     attempts: Vec<Arc<Attempts>>,
     tokens: Option<Arc<Spent>>,
+    tries: Option<Arc<Tries>>,
 }
 
 impl Model {
     fn new(label: ModelId) -> Self {
-        Self { label, calls: Default::default(), attempts: Vec::new(), tokens: None }
+        Self { label, calls: Default::default(), attempts: Vec::new(), tokens: None, tries: None }
     }
 }
 
@@ -131,6 +144,7 @@ impl ThreadMetrics {
         if let Some(model) = model {
             self.count_call(model, record);
             self.count_attempts(model, record);
+            self.count_tries(model, record);
             if let Some(usage) = &record.usage {
                 self.count_tokens(model, usage);
             }
@@ -187,6 +201,19 @@ impl ThreadMetrics {
         }
     }
 
+    /// Rare, so nothing is written for a request that was served at once.
+    fn count_tries(&self, model: &mut Model, record: &RequestRecord) {
+        let retries = u64::try_from(record.attempts.len()).unwrap_or(u64::MAX).saturating_sub(1);
+        let counts = [retries, u64::from(record.is_retry_denied), u64::from(record.seams)];
+        if counts == [0; TRIES] {
+            return;
+        }
+        let tries = model.tries.get_or_insert_with(|| {
+            list(&self.shard.tries, Tries { model: model.label.clone(), counts: Default::default() })
+        });
+        tries.counts.iter().zip(counts).for_each(|(cell, count)| cell.add(count));
+    }
+
     fn count_tokens(&self, model: &mut Model, usage: &Usage) {
         let spent = model.tokens.get_or_insert_with(|| {
             list(&self.shard.tokens, Spent { model: model.label.clone(), tokens: Default::default() })
@@ -227,6 +254,7 @@ const fn end_index(end: AttemptEnd) -> usize {
             Fault::Provider => 8,
             Fault::Ours => 9,
         },
+        AttemptEnd::Cancelled => 10,
     }
 }
 
@@ -236,7 +264,12 @@ mod tests {
 
     #[test]
     fn every_end_of_an_attempt_is_counted_under_its_own_word() {
-        let ends = [AttemptEnd::Finished, AttemptEnd::ClientGone, AttemptEnd::Interrupted(Fault::Provider)];
+        let ends = [
+            AttemptEnd::Finished,
+            AttemptEnd::ClientGone,
+            AttemptEnd::Cancelled,
+            AttemptEnd::Interrupted(Fault::Provider),
+        ];
         for end in ends.into_iter().chain(Fault::ALL.map(AttemptEnd::Failed)) {
             assert_eq!(ENDS[end_index(end)], end.as_str());
         }

@@ -1,0 +1,62 @@
+//! What the actors know, for a scrape.
+
+use troupe_actors::Vitals;
+use troupe_proto::id::TargetId;
+
+use super::names;
+use super::text::{Seconds, Text};
+
+/// What is learned at one moment.
+#[derive(Debug, Default)]
+pub struct Learned {
+    /// How the actors do; `None` before there are any.
+    pub vitals: Option<Vitals>,
+    /// Every configured target, once.
+    pub targets: Vec<TargetNow>,
+}
+
+/// A target at one moment.
+#[derive(Debug)]
+pub struct TargetNow {
+    /// Which.
+    pub id: TargetId,
+    /// Whether it gets no calls.
+    pub is_resting: bool,
+    /// Calls that are there now.
+    pub in_flight: u32,
+}
+
+impl Learned {
+    pub(super) fn render_targets(&self, text: &mut Text) {
+        text.head(&names::TARGET_RESTING);
+        for target in &self.targets {
+            text.sample(&names::TARGET_RESTING, &labels(&target.id), u8::from(target.is_resting));
+        }
+        text.head(&names::TARGET_IN_FLIGHT);
+        for target in &self.targets {
+            text.sample(&names::TARGET_IN_FLIGHT, &labels(&target.id), target.in_flight);
+        }
+    }
+
+    pub(super) fn render_actors(&self, text: &mut Text) {
+        let roles = self.vitals.as_ref().map_or(&[][..], |vitals| vitals.roles.as_slice());
+        text.head(&names::ACTORS);
+        roles.iter().for_each(|role| text.sample(&names::ACTORS, &[role.role.as_str()], role.alive));
+        text.head(&names::ACTOR_RESTARTS);
+        roles.iter().for_each(|role| text.sample(&names::ACTOR_RESTARTS, &[role.role.as_str()], role.restarts));
+        text.head(&names::ACTOR_INBOX);
+        roles.iter().for_each(|role| text.sample(&names::ACTOR_INBOX, &[role.role.as_str()], role.inbox_depth));
+        text.head(&names::ACTOR_DROPPED);
+        roles.iter().for_each(|role| text.sample(&names::ACTOR_DROPPED, &[role.role.as_str()], role.dropped));
+        text.head(&names::VIEW_AGE);
+        for (kind, age) in self.vitals.iter().flat_map(|vitals| &vitals.views) {
+            let age = Seconds(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
+            text.sample(&names::VIEW_AGE, &[kind.as_str()], age);
+        }
+    }
+}
+
+fn labels(id: &TargetId) -> [&str; 3] {
+    let credential = id.credential.as_ref().map_or("", |credential| credential.as_str());
+    [id.provider.as_str(), credential, &id.model]
+}
