@@ -15,23 +15,38 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
-use troupe_loadtest::load::compare::{self, Settings};
+use troupe_loadtest::load::compare::peer::Peer;
+use troupe_loadtest::load::compare::{self, Amounts, Settings, Stage};
+use troupe_loadtest::load::progress::Progress;
 use troupe_loadtest::mock::{Mock, MockOptions, MockTls};
 
-fn settings(troupe: Option<PathBuf>) -> Settings {
+fn settings(troupe: Option<PathBuf>, stages: &[Stage]) -> Settings {
     Settings {
         mock: PathBuf::from(env!("CARGO_BIN_EXE_troupe-mock")),
         floor: Some(PathBuf::from(env!("CARGO_BIN_EXE_troupe-floor"))),
         troupe,
-        access_log: "off".to_owned(),
+        peers: Vec::new(),
+        peers_dir: None,
+        access_log: None,
         troupe_args: Vec::new(),
-        connections: 4,
+        pin: None,
         rounds: 2,
-        requests: 200,
-        words: 5,
-        streams: 50,
-        events: 10,
-        leg_time_max: Duration::from_secs(30),
+        stages: stages.to_vec(),
+        amounts: Amounts {
+            connections: 4,
+            requests: 200,
+            words: 5,
+            streams: 50,
+            events: 10,
+            rates: vec![100],
+            open_time: Duration::from_millis(500),
+            memory_connections: 16,
+            memory_time: Duration::from_millis(300),
+            rest_max: Duration::from_secs(1),
+            streams_at_once: 20,
+            leg_time_max: Duration::from_secs(30),
+        },
+        progress: Progress::Silent,
     }
 }
 
@@ -52,26 +67,55 @@ fn stand_in(dir: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn every_leg_is_driven_in_both_modes_and_measured() {
+async fn every_leg_is_driven_in_every_stage_and_measured() {
     let dir = tempfile::tempdir().unwrap();
+    let stages = [Stage::Memory, Stage::Whole, Stage::Stream, Stage::Translated, Stage::Open, Stage::Streams];
 
-    let report = compare::run(&settings(Some(stand_in(dir.path())))).await.unwrap();
+    let report = compare::run(&settings(Some(stand_in(dir.path())), &stages)).await.unwrap();
 
-    assert_eq!(report.failed(), 0);
-    for mode in &report.modes {
-        let names: Vec<&str> = mode.legs.iter().map(|leg| leg.name.as_str()).collect();
-        assert_eq!(names, ["direct", "floor", "troupe"]);
-        assert!(mode.legs.iter().all(|leg| leg.rounds.len() == 2 && leg.median.requests_per_s > 0.0));
-        assert!(mode.legs[0].median.cpu_us_per_request.is_none());
-        assert!(mode.legs[2].median.cpu_us_per_request.is_some());
+    assert_eq!(report.failed(), 0, "{}", report.table());
+    for name in ["whole", "stream", "open-100"] {
+        let stage = report.stage(name).unwrap();
+        let names: Vec<&str> = stage.legs.iter().map(|leg| leg.name.as_str()).collect();
+        assert_eq!(names, ["direct", "floor", "floor-2", "troupe"]);
+        assert!(stage.legs.iter().all(|leg| leg.rounds.len() == 2 && leg.median.requests_per_s > 0.0));
+        assert!(stage.legs[0].median.cpu_us_per_request.is_none() && stage.legs[0].added.is_none());
+        assert!(stage.legs[3].median.cpu_us_per_request.is_some() && stage.legs[3].added.is_some());
     }
-    assert_eq!(report.modes.len(), 2);
-    assert!(report.footprints.iter().all(|footprint| footprint.rss_idle_kib > 0 && footprint.rss_after_kib > 0));
+    assert!(report.stage("stream").unwrap().legs[1].median.cpu_us_per_event.is_some());
+    let translated = report.stage("translated").unwrap();
+    assert_eq!(translated.legs.iter().map(|leg| leg.name.as_str()).collect::<Vec<_>>(), ["same wire", "translated"]);
+    assert!(report.memory.iter().all(|memory| memory.busy_kib >= memory.ready_kib && memory.after_kib > 0));
+    assert_eq!(report.memory.len(), 3);
+    let whole: Vec<(&str, usize)> = report.at_once.iter().map(|one| (one.leg.as_str(), one.whole)).collect();
+    assert_eq!(whole, [("direct", 20), ("floor", 20), ("troupe", 20)]);
+    assert!(report.targets.len() >= 7, "{}", report.table());
+}
+
+/// A mock stands in for a gateway that ends every stream early.
+#[tokio::test]
+async fn what_a_peer_does_wrong_is_in_the_report() {
+    let mock = env!("CARGO_BIN_EXE_troupe-mock");
+    let peer = format!(
+        "name = \"broken\"\ncommand = [\"{mock}\", \"--listen\", \"{{listen}}\"]\n\
+         model = \"{{model}}+clean-cut=3\"\nrequests = 40\nready = \"/healthz\"\n"
+    );
+    let peer = Peer::parse(&peer).unwrap();
+    let settings = Settings { peers: vec![peer], rounds: 1, ..settings(None, &[Stage::Whole, Stage::Stream]) };
+
+    let report = compare::run(&settings).await.unwrap();
+
+    let leg = |stage: &str| report.stage(stage).unwrap().leg("broken").unwrap().clone();
+    assert_eq!((leg("whole").median.failed, leg("whole").median.cpu_us_per_request.is_some()), (0, true));
+    let stream = leg("stream").median;
+    assert_eq!((stream.failed, stream.fault.as_deref()), (50, Some("3 of 10 events came")));
+    assert_eq!(report.failed(), 0, "a peer's failures are a peer's");
+    assert!(report.table().contains("50 FAILED: 3 of 10 events came"), "{}", report.table());
 }
 
 #[tokio::test]
 async fn a_gateway_that_ends_is_told_by_name() {
-    let error = compare::run(&settings(Some(PathBuf::from("/bin/false")))).await.unwrap_err();
+    let error = compare::run(&settings(Some(PathBuf::from("/bin/false")), &[])).await.unwrap_err();
 
     assert!(error.to_string().starts_with("troupe ended"), "{error}");
 }
@@ -81,17 +125,14 @@ fn the_command_reports_as_table_and_as_json() {
     let dir = tempfile::tempdir().unwrap();
     let json = dir.path().join("report.json");
 
-    let out = Command::new(env!("CARGO_BIN_EXE_troupe-load"))
-        .args(["compare", "--without-troupe", "--mode", "whole", "--requests", "100", "--rounds", "1", "--json"])
-        .arg(&json)
-        .output()
-        .unwrap();
+    let args = ["compare", "--without-troupe", "--quick", "--stages", "whole", "--requests", "100", "--rounds", "1"];
+    let out = Command::new(env!("CARGO_BIN_EXE_troupe-load")).args(args).arg("--json").arg(&json).output().unwrap();
 
     let table = String::from_utf8(out.stdout).unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    assert!(table.contains("floor") && table.contains("CPU us/req"), "{table}");
+    assert!(table.contains("floor") && table.contains("CPU us/req") && table.contains("A/A"), "{table}");
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-    assert_eq!(report["modes"][0]["legs"][1]["name"], "floor");
+    assert_eq!(report["stages"][0]["legs"][1]["name"], "floor");
 }
 
 #[test]

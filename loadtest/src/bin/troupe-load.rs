@@ -8,7 +8,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::Uri;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use troupe_loadtest::load::compare::peer::Peer;
 use troupe_loadtest::load::plan::{Overrides, Plan};
+use troupe_loadtest::load::process::pin::Pin;
 use troupe_loadtest::load::progress::Progress;
 use troupe_loadtest::load::{compare, process, run, streams, svg};
 use troupe_loadtest::mock::{Mock, MockOptions};
@@ -28,7 +32,7 @@ struct Cli {
 enum Command {
     /// Carries out a plan: open loop, closed loop, or the search for the rate that holds; fails when a request failed.
     Run(Run),
-    /// Measures CPU per request: straight to the mock, through the floor and through Troupe, in turn.
+    /// Measures what gateways cost: straight to the mock, through the floor, through Troupe and its peers, in turn.
     Compare(Compare),
     /// Opens many streams at once and checks every event of each; fails when one is lost, doubled or late.
     Streams(Streams),
@@ -57,6 +61,12 @@ struct Run {
 
 #[derive(Debug, Args)]
 struct Compare {
+    /// A run of about a minute: three rounds, fewer requests.
+    #[arg(long)]
+    quick: bool,
+    /// What is measured, all unless named.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    stages: Vec<Stage>,
     /// The gateway; `troupe` beside this program unless given.
     #[arg(long)]
     troupe: Option<PathBuf>,
@@ -66,43 +76,58 @@ struct Compare {
     /// One more argument for `troupe serve`; may stand more than once.
     #[arg(long, allow_hyphen_values = true)]
     troupe_arg: Vec<String>,
-    /// Where Troupe writes its access log: off, stdout or a path.
-    #[arg(long, default_value = "off")]
-    access_log: String,
-    /// Connections of the closed loop.
-    #[arg(long, default_value_t = 32)]
-    connections: u32,
+    /// Where Troupe writes its access log: off, stdout or a path; a file that goes with the run unless given.
+    #[arg(long)]
+    access_log: Option<String>,
+    /// Another gateway, a TOML file as in loadtest/peers; may stand more than once.
+    #[arg(long)]
+    peer: Vec<PathBuf>,
+    /// Where loadtest/peers/install put the programs of the peers.
+    #[arg(long)]
+    peers_dir: Option<PathBuf>,
+    /// Lets everything run on every processor instead of giving the gateways one of their own.
+    #[arg(long)]
+    no_pin: bool,
     /// Rounds; the report shows their medians.
-    #[arg(long, default_value_t = 3)]
-    rounds: u32,
-    /// Which replies are asked for.
-    #[arg(long, value_enum, default_value_t = Mode::Both)]
-    mode: Mode,
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Connections of the loops.
+    #[arg(long)]
+    connections: Option<u32>,
     /// Whole replies of each leg in each round.
-    #[arg(long, default_value_t = 20_000)]
-    requests: u64,
+    #[arg(long)]
+    requests: Option<u64>,
     /// Words of a whole reply.
-    #[arg(long, default_value_t = 20)]
-    words: u64,
+    #[arg(long)]
+    words: Option<u64>,
     /// Streams of each leg in each round.
-    #[arg(long, default_value_t = 2_000)]
-    streams: u64,
+    #[arg(long)]
+    streams: Option<u64>,
     /// Content events of a stream.
-    #[arg(long, default_value_t = 50)]
-    events: u64,
+    #[arg(long)]
+    events: Option<u64>,
+    /// Rates of the open loops, requests a second.
+    #[arg(long, value_delimiter = ',')]
+    rates: Vec<u64>,
+    /// Length of an open loop in one round, seconds.
+    #[arg(long)]
+    open_seconds: Option<u64>,
     /// Longest one leg may take in one round, seconds.
-    #[arg(long, default_value_t = 120)]
-    leg_seconds: u64,
+    #[arg(long)]
+    leg_seconds: Option<u64>,
     /// Also writes the report here, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Stage {
+    Memory,
     Whole,
     Stream,
-    Both,
+    Translated,
+    Open,
+    Streams,
 }
 
 #[derive(Debug, Args)]
@@ -172,34 +197,92 @@ fn write_json(path: &Path, report: &impl serde::Serialize) -> anyhow::Result<()>
 }
 
 async fn compare(args: Compare) -> anyhow::Result<ExitCode> {
-    let troupe = match (args.without_troupe, args.troupe) {
+    raise_file_limit();
+    let settings = compare_settings(&args)?;
+    if let Some(pin) = &settings.pin {
+        pin.settle_here().context("cannot choose a processor; try --no-pin")?;
+    }
+    let report = tokio::select! {
+        report = compare::run(&settings) => report?,
+        // The children stand in groups of their own, so that a terminal's Ctrl-C reaches only us.
+        () = told_to_stop() => anyhow::bail!("stopped; the children are gone"),
+    };
+    write!(std::io::stdout().lock(), "{}", report.table())?;
+    if let Some(path) = args.json {
+        write_json(&path, &report)?;
+    }
+    // Speed decides nothing here; a failed request does.
+    Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn compare_settings(args: &Compare) -> anyhow::Result<compare::Settings> {
+    let troupe = match (args.without_troupe, &args.troupe) {
         (true, _) => None,
-        (false, Some(path)) => Some(path),
+        (false, Some(path)) => Some(path.clone()),
         (false, None) => Some(process::sibling("troupe")?),
     };
     if let Some(path) = troupe.as_ref().filter(|path| !path.exists()) {
         anyhow::bail!("there is no {}: build it, name it with --troupe, or say --without-troupe", path.display());
     }
-    let settings = compare::Settings {
+    let mut peers = Vec::new();
+    for path in &args.peer {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        peers.push(Peer::parse(&text).with_context(|| format!("{} is no peer", path.display()))?);
+    }
+    let base = if args.quick { compare::Amounts::quick() } else { compare::Amounts::full() };
+    let amounts = compare::Amounts {
+        connections: args.connections.unwrap_or(base.connections).max(1),
+        requests: args.requests.unwrap_or(base.requests).max(1),
+        words: args.words.unwrap_or(base.words),
+        streams: args.streams.unwrap_or(base.streams).max(1),
+        events: args.events.unwrap_or(base.events).max(1),
+        rates: if args.rates.is_empty() { base.rates.clone() } else { args.rates.clone() },
+        open_time: args.open_seconds.map_or(base.open_time, Duration::from_secs),
+        leg_time_max: args.leg_seconds.map_or(base.leg_time_max, Duration::from_secs),
+        ..base
+    };
+    anyhow::ensure!(amounts.rates.iter().all(|rate| (1..=1_000_000).contains(rate)), "--rates must be 1 to 1000000");
+    let all = [Stage::Memory, Stage::Whole, Stage::Stream, Stage::Translated, Stage::Open, Stage::Streams];
+    let stages = if args.stages.is_empty() { &all[..] } else { &args.stages[..] };
+    let stage = |stage: &Stage| match stage {
+        Stage::Memory => compare::Stage::Memory,
+        Stage::Whole => compare::Stage::Whole,
+        Stage::Stream => compare::Stage::Stream,
+        Stage::Translated => compare::Stage::Translated,
+        Stage::Open => compare::Stage::Open,
+        Stage::Streams => compare::Stage::Streams,
+    };
+    Ok(compare::Settings {
         mock: process::sibling("troupe-mock")?,
         floor: Some(process::sibling("troupe-floor")?),
         troupe,
-        access_log: args.access_log,
-        troupe_args: args.troupe_arg,
-        connections: args.connections.max(1),
-        rounds: args.rounds.max(1),
-        requests: if args.mode == Mode::Stream { 0 } else { args.requests },
-        words: args.words,
-        streams: if args.mode == Mode::Whole { 0 } else { args.streams },
-        events: args.events,
-        leg_time_max: Duration::from_secs(args.leg_seconds),
+        peers,
+        peers_dir: args.peers_dir.clone(),
+        access_log: args.access_log.clone(),
+        troupe_args: args.troupe_arg.clone(),
+        pin: if args.no_pin { None } else { Pin::divide() },
+        rounds: args.rounds.unwrap_or(if args.quick { 3 } else { 5 }).max(1),
+        stages: stages.iter().map(stage).collect(),
+        amounts,
+        progress: Progress::detect(),
+    })
+}
+
+/// A thousand streams are two thousand sockets of a gateway; the limit is passed on to it.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is refused, the streams that find no socket say so.
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
+}
+
+async fn told_to_stop() {
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
     };
-    let report = compare::run(&settings).await?;
-    write!(std::io::stdout().lock(), "{}", report.table())?;
-    if let Some(path) = args.json {
-        write_json(&path, &report)?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
     }
-    Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn streams(args: Streams) -> anyhow::Result<ExitCode> {

@@ -1,9 +1,9 @@
 //! Children under test: started, waited for, measured, and ended with us.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,8 +15,13 @@ use tokio::net::TcpStream;
 
 use crate::clock;
 
-/// How long a child may take until it answers.
-const START_MAX: Duration = Duration::from_secs(20);
+pub mod pin;
+mod tree;
+
+use pin::Pin;
+
+/// How long a child may take until it answers, unless it says otherwise.
+pub const START_MAX: Duration = Duration::from_secs(20);
 /// Between two looks at a child that is starting; it bounds the error of the start time.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Bytes of a dead child's log that an error shows.
@@ -54,7 +59,24 @@ pub enum ProcessError {
     Prepare(#[source] io::Error),
 }
 
-/// A child process; dropping it kills it.
+/// How a child is started.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// Its name in errors and of its log.
+    pub name: &'a str,
+    /// What is run.
+    pub program: &'a Path,
+    /// With these arguments.
+    pub args: &'a [String],
+    /// And these variables on top of ours.
+    pub vars: &'a [(String, String)],
+    /// Where its log goes.
+    pub dir: &'a Path,
+    /// The processor it is bound to; none lets it run anywhere.
+    pub pin: Option<&'a Pin>,
+}
+
+/// A child process and all that it starts; dropping it kills them.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -65,30 +87,30 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` with its output in a file under `dir`.
+    /// Starts a program with its output in a file.
     ///
     /// # Errors
     /// [`ProcessError::Spawn`] or [`ProcessError::Prepare`]; nothing runs then.
-    pub fn start<A: AsRef<OsStr>>(
-        name: &str,
-        program: &Path,
-        args: &[A],
-        vars: &[(&str, &str)],
-        dir: &Path,
-    ) -> Result<Self, ProcessError> {
-        let log = dir.join(format!("{name}.log"));
+    pub fn start(start: &Start<'_>) -> Result<Self, ProcessError> {
+        let log = start.dir.join(format!("{}.log", start.name));
         let out = File::create(&log).map_err(ProcessError::Prepare)?;
         let err = out.try_clone().map_err(ProcessError::Prepare)?;
-        let started = clock::now();
-        let child = Command::new(program)
-            .args(args)
-            .envs(vars.iter().copied())
+        let mut command = Command::new(start.program);
+        command
+            .args(start.args)
+            .envs(start.vars.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
-            .spawn()
-            .map_err(|source| ProcessError::Spawn { program: program.to_owned(), source })?;
-        Ok(Self { name: name.to_owned(), child, log, started })
+            // A group of its own, so that its children end with it.
+            .process_group(0);
+        let started = clock::now();
+        let child = match start.pin {
+            Some(pin) => pin.for_gateway(|| command.spawn()).map_err(ProcessError::Prepare)?,
+            None => command.spawn(),
+        };
+        let child = child.map_err(|source| ProcessError::Spawn { program: start.program.to_owned(), source })?;
+        Ok(Self { name: start.name.to_owned(), child, log, started })
     }
 
     /// The process id.
@@ -99,9 +121,9 @@ impl Process {
     /// Waits until the child takes a connection; with a path, until a GET of it answers 200.
     ///
     /// # Errors
-    /// [`ProcessError::NotReady`] when it ends first, or after 20 seconds.
-    pub async fn ready(&mut self, addr: SocketAddr, path: Option<&str>) -> Result<(), ProcessError> {
-        let deadline = clock::now() + START_MAX;
+    /// [`ProcessError::NotReady`] when it ends first, or its time is over.
+    pub async fn ready(&mut self, addr: SocketAddr, path: Option<&str>, max: Duration) -> Result<(), ProcessError> {
+        let deadline = clock::now() + max;
         loop {
             if self.child.try_wait().map_err(ProcessError::Prepare)?.is_some() {
                 return Err(self.not_ready("ended"));
@@ -128,50 +150,37 @@ impl Process {
         ProcessError::NotReady { name: self.name.clone(), what: what.to_owned(), log }
     }
 
-    /// Gives the CPU time the child used so far, in user and system mode.
+    /// Gives the CPU time the child and its children used so far, in user and system mode.
     ///
     /// # Errors
     /// [`ProcessError::Proc`] when the child is gone.
     pub fn cpu(&self) -> Result<Duration, ProcessError> {
-        let path = format!("/proc/{}/stat", self.pid());
-        let text = std::fs::read_to_string(&path).ok();
-        let ticks = text.as_deref().and_then(ticks_of_stat);
-        let per_second = rustix::param::clock_ticks_per_second().max(1);
-        let spent = ticks.map(|ticks| Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / per_second)));
-        spent.ok_or(ProcessError::Proc { path })
+        self.usage().map(|usage| usage.cpu)
     }
 
-    /// Gives the memory the child holds, in KiB.
+    /// Gives the memory the child and its children hold, in KiB; pages they share count for each.
     ///
     /// # Errors
     /// [`ProcessError::Proc`] when the child is gone.
     pub fn rss_kib(&self) -> Result<u64, ProcessError> {
-        let path = format!("/proc/{}/status", self.pid());
-        let text = std::fs::read_to_string(&path).ok();
-        text.as_deref().and_then(rss_of_status).ok_or(ProcessError::Proc { path })
+        self.usage().map(|usage| usage.rss_kib)
+    }
+
+    fn usage(&self) -> Result<tree::Usage, ProcessError> {
+        tree::usage(self.pid()).ok_or_else(|| ProcessError::Proc { path: format!("/proc/{}", self.pid()) })
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A child that is gone already is as good as a killed one.
+        // A child that is gone already is as good as a killed one. The group is ours: it was made with the child, which
+        // has not been waited for, so its number is nobody else's.
+        if let Some(group) = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw) {
+            rustix::process::kill_process_group(group, rustix::process::Signal::KILL).ok();
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// Sums utime and stime; the name before them may hold spaces and brackets.
-fn ticks_of_stat(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    user.checked_add(system)
-}
-
-fn rss_of_status(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Finds a free port of loopback. Another process may take it first; the child then says so.
@@ -208,43 +217,45 @@ async fn get(addr: SocketAddr, path: &str) -> io::Result<StatusCode> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn cpu_is_found_behind_any_process_name() {
-        let stat = "42 (a) b (c) S 1 1 1 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 100 1000 10";
-
-        assert_eq!(ticks_of_stat(stat), Some(300));
-        assert_eq!(ticks_of_stat("42 (cut"), None);
-    }
-
-    #[test]
-    fn memory_is_read_from_its_line() {
-        assert_eq!(rss_of_status("Name:\tx\nVmRSS:\t   2048 kB\nVmData: 1 kB\n"), Some(2048));
-        assert_eq!(rss_of_status("Name:\tx\n"), None);
+    fn sh(script: &str, dir: &Path) -> Process {
+        let args = ["-c".to_owned(), script.to_owned()];
+        let program = Path::new("/bin/sh");
+        Process::start(&Start { name: "sh", program, args: &args, vars: &[], dir, pin: None }).unwrap()
     }
 
     #[tokio::test]
     async fn a_child_that_ends_is_told_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
-        let args = ["-c", "echo no such flag >&2; exit 2"];
-        let mut child = Process::start("sh", Path::new("/bin/sh"), &args, &[], dir.path()).unwrap();
+        let mut child = sh("echo no such flag >&2; exit 2", dir.path());
 
-        let error = child.ready(free_addr().unwrap(), None).await.unwrap_err();
+        let error = child.ready(free_addr().unwrap(), None, START_MAX).await.unwrap_err();
 
         assert!(error.to_string().contains("no such flag"), "{error}");
     }
 
-    #[test]
-    fn a_busy_child_is_seen_to_use_cpu_and_memory() {
-        let dir = tempfile::tempdir().unwrap();
-        let args = ["-c", "while :; do :; done"];
-        let child = Process::start("busy", Path::new("/bin/sh"), &args, &[], dir.path()).unwrap();
-
+    fn until(what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = clock::now() + Duration::from_secs(10);
-        while child.cpu().unwrap() < Duration::from_millis(50) {
-            assert!(clock::now() < deadline, "no CPU seen");
+        while !holds() {
+            assert!(clock::now() < deadline, "never: {what}");
             std::thread::yield_now();
         }
+    }
 
+    #[test]
+    fn what_a_child_starts_counts_with_it_and_ends_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let child = sh("sh -c 'echo $$; while :; do :; done' & wait", dir.path());
+
+        until("CPU of the grandchild", || child.cpu().unwrap() >= Duration::from_millis(50));
         assert!(child.rss_kib().unwrap() > 0);
+        let grandchild = std::fs::read_to_string(dir.path().join("sh.log")).unwrap();
+        let stat = format!("/proc/{}/stat", grandchild.trim());
+        assert!(Path::new(&stat).exists(), "{stat}");
+
+        drop(child);
+        // It may stay in the table until someone waits for it, but it runs no more.
+        until("the grandchild's end", || {
+            std::fs::read_to_string(&stat).map_or(true, |text| text.contains(") Z ") || text.contains(") X "))
+        });
     }
 }

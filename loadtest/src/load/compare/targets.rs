@@ -1,0 +1,166 @@
+//! What the project wants of its own speed, beside what was measured. Nothing here decides anything.
+
+use serde::Serialize;
+
+use super::peer::Peer;
+use super::report::{LegReport, Report, ratio};
+
+/// One target and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Judged {
+    /// What is measured.
+    pub what: String,
+    /// What it came to; none where the run did not measure it.
+    pub measured: Option<f64>,
+    /// It should be at most this.
+    pub at_most: f64,
+    /// It would be good to be at most this.
+    pub aim: Option<f64>,
+    /// The same for the second floor in Troupe's place: how far from 1 it is, is the noise.
+    pub control: Option<f64>,
+    /// Whether it is within the bound; none where it was not measured.
+    pub is_met: Option<bool>,
+}
+
+/// CPU of a request by the floor's.
+const CPU_MAX: f64 = 1.6;
+const CPU_AIM: f64 = 1.2;
+/// CPU of an event of a stream by the floor's.
+const EVENT_MAX: f64 = 1.35;
+/// Added latency by the floor's.
+const ADDED_P50_MAX: f64 = 1.4;
+const ADDED_P99_MAX: f64 = 2.0;
+/// CPU of a translated request by one of the same wire.
+const TRANSLATED_MAX: f64 = 1.5;
+const RSS_MAX_MIB: f64 = 60.0;
+/// Memory at rest again, by memory at rest before.
+const RSS_BACK_MAX: f64 = 1.1;
+
+fn judged(what: impl Into<String>, measured: Option<f64>, at_most: f64) -> Judged {
+    let measured = measured.filter(|measured| measured.is_finite());
+    let is_met = measured.map(|measured| measured <= at_most);
+    Judged { what: what.into(), measured, at_most, aim: None, control: None, is_met }
+}
+
+/// Judges everything that the run's stages measured of Troupe.
+pub(super) fn judge(report: &Report, peers: &[Peer]) -> Vec<Judged> {
+    let mut all = Vec::new();
+    let of = |stage: &str, leg: &str, pick: fn(&LegReport) -> Option<f64>| {
+        report.stage(stage).and_then(|stage| stage.leg(leg)).and_then(pick).filter(|number| number.is_finite())
+    };
+    let mut by_floor = |what: String, stage: &str, pick: fn(&LegReport) -> Option<f64>, at_most, aim| {
+        if report.stage(stage).is_some_and(|stage| stage.leg("troupe").is_some()) {
+            let control = of(stage, "floor-2", pick);
+            all.push(Judged { aim, control, ..judged(what, of(stage, "troupe", pick), at_most) });
+        }
+    };
+    by_floor("CPU of a request / floor".to_owned(), "whole", |leg| leg.cpu_by_floor, CPU_MAX, Some(CPU_AIM));
+    by_floor("CPU of a stream's event / floor".to_owned(), "stream", |leg| leg.cpu_by_floor, EVENT_MAX, None);
+    for stage in &report.stages {
+        let Some(rate) = stage.rate else { continue };
+        let p50 = |leg: &LegReport| leg.added_by_floor.map(|added| added.p50);
+        let p99 = |leg: &LegReport| leg.added_by_floor.map(|added| added.p99);
+        by_floor(format!("added p50 at {rate}/s / floor's"), &stage.name, p50, ADDED_P50_MAX, None);
+        by_floor(format!("added p99 at {rate}/s / floor's"), &stage.name, p99, ADDED_P99_MAX, None);
+    }
+    for (stage, what) in [("translated", "request"), ("translated-stream", "stream")] {
+        let cpu = |leg: &str| of(stage, leg, |leg| leg.median.cpu_us_per_request);
+        if let Some((translated, same)) = cpu("translated").zip(cpu("same wire")) {
+            all.push(judged(
+                format!("CPU of a translated {what} / same wire"),
+                ratio(translated, same),
+                TRANSLATED_MAX,
+            ));
+        }
+    }
+    memory(report, &mut all);
+    for peer in peers {
+        let cpu = |leg: &str| of("whole", leg, |leg| leg.median.cpu_us_per_request);
+        let share = cpu("troupe").zip(cpu(&peer.name)).and_then(|(troupe, peer)| ratio(troupe, peer));
+        if let Some(at_most) = peer.cpu_of_troupe_max.filter(|_| share.is_some()) {
+            all.push(judged(format!("CPU of a request / {}", peer.name), share, at_most));
+        }
+    }
+    all
+}
+
+#[expect(clippy::cast_precision_loss, reason = "kibibytes of a process and counts of streams are exact in f64")]
+fn memory(report: &Report, all: &mut Vec<Judged>) {
+    if let Some(memory) = report.memory.iter().find(|memory| memory.leg == "troupe") {
+        let mib = memory.busy_kib as f64 / 1024.0;
+        all.push(judged(format!("RSS at {} connections, MiB", memory.connections), Some(mib), RSS_MAX_MIB));
+        let back = ratio(memory.after_kib as f64, memory.idle_kib as f64);
+        all.push(judged("RSS afterwards / idle", back, RSS_BACK_MAX));
+    }
+    if let Some(at_once) = report.at_once.iter().find(|at_once| at_once.leg == "troupe") {
+        let broken = at_once.streams.saturating_sub(at_once.whole) as f64;
+        all.push(judged(format!("broken of {} streams at once", at_once.streams), Some(broken), 0.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::compare::report::tests::sample;
+    use crate::load::compare::report::{Memory, StageReport};
+
+    fn report() -> Report {
+        let legs = |floor: f64, twin: f64, troupe: f64| {
+            let leg = |name: &str, cpu, p50| (name.to_owned(), vec![sample(cpu, p50, 0)]);
+            vec![
+                leg("direct", None, 50.0),
+                leg("floor", Some(floor), 90.0),
+                leg("floor-2", Some(twin), 90.0),
+                leg("troupe", Some(troupe), 110.0),
+                leg("other", Some(20_000.0), 9000.0),
+            ]
+        };
+        let memory = Memory {
+            leg: "troupe".to_owned(),
+            connections: 512,
+            ready_kib: 20 << 10,
+            idle_kib: 22 << 10,
+            busy_kib: 61 << 10,
+            after_kib: 24 << 10,
+            failed: 0,
+        };
+        Report {
+            connections: 64,
+            rounds: 1,
+            gateway_cpu: None,
+            stages: vec![
+                StageReport::new("whole", "mock", None, None, legs(20.0, 21.0, 30.0)),
+                StageReport::new("open-1000", "mock", Some(1000), None, legs(20.0, 21.0, 30.0)),
+            ],
+            memory: vec![memory],
+            at_once: Vec::new(),
+            footprints: Vec::new(),
+            targets: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_measured_is_judged_and_the_rest_is_left_out() {
+        let judged = judge(&report(), &[]);
+        let find = |what: &str| judged.iter().find(|judged| judged.what.starts_with(what)).unwrap();
+
+        let cpu = find("CPU of a request");
+        assert_eq!((cpu.measured, cpu.control, cpu.is_met), (Some(1.5), Some(1.05), Some(true)));
+        let added = find("added p50 at 1000/s");
+        assert_eq!((added.measured, added.is_met), (Some(1.5), Some(false)));
+        assert_eq!(find("RSS at 512").is_met, Some(false));
+        assert_eq!(find("RSS afterwards").is_met, Some(true));
+        assert!(!judged.iter().any(|judged| judged.what.contains("translated")));
+    }
+
+    #[test]
+    fn a_peer_is_judged_by_its_own_bound() {
+        let peer = "name = \"other\"\ncommand = [\"x\"]\ncpu_of_troupe_max = 0.0033\n";
+        let peer = Peer::parse(peer).unwrap();
+
+        let judged = judge(&report(), &[peer]).pop().unwrap();
+
+        assert_eq!((judged.what.as_str(), judged.is_met), ("CPU of a request / other", Some(true)));
+        assert!((judged.measured.unwrap() - 0.0015).abs() < 1e-12);
+    }
+}
