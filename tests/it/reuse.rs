@@ -44,7 +44,7 @@ async fn a_connection_that_the_provider_closed_while_idle_costs_no_caller_an_err
             Some(alpn) => builder.mock_tls(&[alpn]),
             None => builder,
         };
-        let mut world = builder.start().await;
+        let world = builder.start().await;
         let client = world.client();
 
         for round in 0..5 {

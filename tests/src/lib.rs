@@ -18,6 +18,7 @@ pub mod ask;
 pub mod client;
 pub mod events;
 pub mod eventually;
+pub mod load;
 pub mod world;
 
 pub use client::{Client, Reply, Stream};

@@ -29,7 +29,7 @@ pub const SECRET_O: &str = "provider-secret-o";
 pub const SECRET_A: &str = "provider-secret-a";
 
 /// `o` speaks OpenAI's wire and `a` Anthropic's, both to the mock. `{mock}` is its base URL, `{ca}` the line that trusts
-/// its certificate, if it has one.
+/// its certificate, if it has one; `{mock2}` and `{mock3}` are further mocks, started where the spec names them.
 const SPEC: &str = r#"
 [providers.o]
 wire = "openai"
@@ -65,11 +65,11 @@ expires = 2020-01-01T00:00:00Z
 pub struct World {
     /// The provider.
     pub mock: MockHandle,
+    others: Vec<MockHandle>,
     /// The node. Dropped with the world, it ends once its connections did.
     pub node: Node,
     dir: TempDir,
     tls: Option<Arc<rustls::ClientConfig>>,
-    mock_tls: Option<MockTls>,
 }
 
 /// How a world differs from the ordinary one.
@@ -116,15 +116,30 @@ impl World {
         self.dir.path().join("spec.toml")
     }
 
-    /// Ends the mock, and every connection to it, and starts one anew at the same address.
+    /// The second provider.
+    ///
+    /// # Panics
+    /// When the spec does not name it.
+    pub fn mock2(&self) -> &MockHandle {
+        self.others.first().unwrap()
+    }
+
+    /// The third provider.
+    ///
+    /// # Panics
+    /// When the spec does not name it.
+    pub fn mock3(&self) -> &MockHandle {
+        self.others.get(1).unwrap()
+    }
+
+    /// Ends the mock, and every connection to it, and starts it anew at the same address, with nothing counted.
     ///
     /// # Panics
     /// When the address is taken.
-    pub fn restart_mock(&mut self) {
-        let listen = self.mock.addr;
-        let elsewhere = Mock::start(MockOptions::default()).unwrap();
-        std::mem::replace(&mut self.mock, elsewhere).stop();
-        self.mock = Mock::start(MockOptions { listen, tls: self.mock_tls.clone() }).unwrap();
+    pub fn restart_mock(&self) {
+        self.mock.kill();
+        self.mock.reset();
+        self.mock.revive().unwrap();
     }
 
     /// The page of metrics.
@@ -138,6 +153,18 @@ impl World {
         let page = self.metrics().await;
         let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or(0.0)
+    }
+
+    /// The sum of a metric's series that have all these labels, each written as `name="value"`.
+    pub async fn metric_sum(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = self.metrics().await;
+        let values = page.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let is_named = series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
+            let is_meant = is_named && labels.iter().all(|label| series.contains(label));
+            is_meant.then(|| value.parse::<f64>().unwrap_or(0.0))
+        });
+        values.sum()
     }
 
     /// The access lines written so far, as JSON. They are written behind the reply: look [`crate::eventually`].
@@ -219,8 +246,17 @@ impl Builder {
         let ca = if self.mock_alpn.is_some() { format!("ca = \"file:{cert}\"") } else { String::new() };
         let mock_tls =
             self.mock_alpn.map(|alpn| MockTls { cert_pem: cert_pem.clone(), key_pem: key_pem.clone(), alpn });
-        let mock = Mock::start(MockOptions { tls: mock_tls.clone(), ..MockOptions::default() }).unwrap();
-        let spec = file("spec.toml", &self.spec.replace("{mock}", &mock.base_url).replace("{ca}", &ca));
+        let start = || Mock::start(MockOptions { tls: mock_tls.clone(), ..MockOptions::default() }).unwrap();
+        let mock = start();
+        let mut text = self.spec.replace("{mock}", &mock.base_url).replace("{ca}", &ca);
+        let mut others = Vec::new();
+        for name in ["{mock2}", "{mock3}"] {
+            if text.contains(name) {
+                others.push(start());
+                text = text.replace(name, &others.last().unwrap().base_url);
+            }
+        }
+        let spec = file("spec.toml", &text);
 
         let given = self.flags.iter().fold(Flags::default(), |flags, (name, value)| {
             let flags = flags.or(name, value);
@@ -247,7 +283,7 @@ impl Builder {
         let setup = Setup { sources, show: Arc::new(|_, _| {}), seams: self.seams };
         let node = Node::start(&boot, setup).await.unwrap_or_else(|error| panic!("the node did not start: {error}"));
         let tls = self.is_tls.then(|| Arc::new(trusting(&cert_pem)));
-        World { mock, node, dir, tls, mock_tls }
+        World { mock, others, node, dir, tls }
     }
 }
 

@@ -20,9 +20,10 @@ mod server;
 mod switch;
 mod turn;
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
@@ -75,21 +76,42 @@ impl Mock {
     /// The address cannot be bound, the certificate cannot be read, or no thread can be had; nothing is left running.
     pub fn start(options: MockOptions) -> io::Result<MockHandle> {
         let tls = options.tls.as_ref().map(acceptor).transpose()?;
-        let listener = TcpListener::bind(options.listen)?;
+        let counts = Arc::new(Counts::default());
+        let (running, addr) = Running::start(options.listen, tls.clone(), &counts)?;
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let base_url = format!("{scheme}://{addr}");
+        Ok(MockHandle { addr, base_url, counts, tls, running: Mutex::new(Some(running)) })
+    }
+}
+
+/// A listener and its connections, on a thread of their own.
+#[derive(Debug)]
+struct Running {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(listen: SocketAddr, tls: Option<TlsAcceptor>, counts: &Arc<Counts>) -> io::Result<(Self, SocketAddr)> {
+        let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let counts = Arc::new(Counts::default());
         let (stop, stopped) = watch::channel(false);
-        let served = Arc::clone(&counts);
+        let served = Arc::clone(counts);
         let entered = {
             let _guard = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
         let run = move || runtime.block_on(server::serve(entered, tls, served, stopped));
         let thread = std::thread::Builder::new().name("mock".to_owned()).spawn(run)?;
-        let scheme = if options.tls.is_some() { "https" } else { "http" };
-        Ok(MockHandle { addr, base_url: format!("{scheme}://{addr}"), counts, stop, thread: Some(thread) })
+        Ok((Self { stop, thread }, addr))
+    }
+
+    fn end(self) {
+        self.stop.send_replace(true);
+        // A panic of the mock's thread shows as failed requests in the test that caused it.
+        drop(self.thread.join());
     }
 }
 
@@ -109,15 +131,14 @@ fn acceptor(tls: &MockTls) -> io::Result<TlsAcceptor> {
 }
 
 /// A running mock; dropping it closes every connection and ends its thread.
-#[derive(Debug)]
 pub struct MockHandle {
     /// The bound address.
     pub addr: SocketAddr,
     /// `http://127.0.0.1:PORT`, without `/v1` and without a slash at the end.
     pub base_url: String,
     counts: Arc<Counts>,
-    stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
+    tls: Option<TlsAcceptor>,
+    running: Mutex<Option<Running>>,
 }
 
 impl MockHandle {
@@ -165,29 +186,51 @@ impl MockHandle {
         self.counts.reset();
     }
 
+    /// Dies as a killed process does: every connection breaks, and new ones are refused. Counts and strikes stay.
+    pub fn kill(&self) {
+        if let Some(running) = self.running().take() {
+            running.end();
+        }
+    }
+
+    /// Serves again at the same address; nothing happens to a mock that lives.
+    ///
+    /// # Errors
+    /// Somebody else has the address by now; the mock stays dead.
+    pub fn revive(&self) -> io::Result<()> {
+        let mut running = self.running();
+        if running.is_none() {
+            *running = Some(Running::start(self.addr, self.tls.clone(), &self.counts)?.0);
+        }
+        Ok(())
+    }
+
     /// Stops the mock and waits until its sockets are closed.
-    pub fn stop(mut self) {
-        self.end();
+    pub fn stop(self) {
+        self.kill();
     }
 
     /// Waits until the mock ends, which it does not do by itself.
-    pub fn wait(mut self) {
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
+    pub fn wait(self) {
+        let running = self.running().take();
+        if let Some(running) = running {
+            drop(running.thread.join());
         }
     }
 
-    fn end(&mut self) {
-        self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take() {
-            // A panic of the mock's thread shows as failed requests in the test that caused it.
-            drop(thread.join());
-        }
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MockHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MockHandle").field("base_url", &self.base_url).finish_non_exhaustive()
     }
 }
 
 impl Drop for MockHandle {
     fn drop(&mut self) {
-        self.end();
+        self.kill();
     }
 }

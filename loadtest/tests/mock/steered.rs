@@ -42,6 +42,22 @@ fn a_running_mock_fails_and_heals() {
 }
 
 #[test]
+fn a_killed_mock_refuses_connections_and_serves_again_when_revived() {
+    let mock = start();
+    let mut open = send(&mock, "POST", "/v1/chat/completions", &chat("x+hang", json!({})));
+    until("the call is in flight", || mock.counts().in_flight == 1);
+
+    mock.kill();
+
+    let ends = open.read(&mut [0; 16]);
+    assert!(matches!(ends, Ok(0) | Err(_)), "{ends:?}");
+    assert!(TcpStream::connect(mock.addr).is_err());
+    mock.revive().unwrap();
+    assert_eq!(status(&mock, "x"), 200);
+    assert_eq!((mock.counts().calls, mock.counts().in_flight), (2, 0), "it counts on");
+}
+
+#[test]
 fn other_processes_steer_it_over_http() {
     let mock = start();
 
