@@ -8,8 +8,8 @@ use super::Kind;
 
 /// Values nested deeper than this are left to the full reader.
 const DEPTH_MAX: usize = 48;
-/// Longer numbers are left to the full reader: shorter ones, without an exponent, are all within a double's range.
-const NUMBER_MAX: usize = 64;
+/// Numbers with more digits are left to the full reader: these are within every range.
+const DIGITS_MAX: usize = 19;
 /// Names of open objects that can be told apart here.
 const NAMES_MAX: usize = 64;
 
@@ -51,6 +51,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The first byte of the next value, which is not taken.
+    #[inline]
     pub(crate) fn next(&mut self) -> Option<u8> {
         loop {
             let byte = *self.text.as_bytes().get(self.at)?;
@@ -75,6 +76,7 @@ impl<'a> Scan<'a> {
         Some(())
     }
 
+    #[inline]
     fn take(&mut self, byte: u8) -> Option<()> {
         (self.next()? == byte).then(|| self.at += 1)
     }
@@ -127,52 +129,82 @@ impl<'a> Scan<'a> {
     }
 
     /// Reads a string that has no escapes: what is between its quotes.
+    #[inline]
     pub(crate) fn plain_string(&mut self) -> Option<&'a str> {
-        match self.string()? {
-            (inside, false) => Some(inside),
-            (_, true) => None,
+        let start = self.at_string()?;
+        let end = stop(self.text.as_bytes(), start)?;
+        if *self.text.as_bytes().get(end)? != b'"' {
+            return None;
         }
+        self.at = end + 1;
+        self.text.get(start..end)
     }
 
-    /// Reads a string: what is between its quotes, and whether there are escapes in it.
-    pub(crate) fn string(&mut self) -> Option<(&'a str, bool)> {
-        self.take(b'"')?;
-        let (start, bytes) = (self.at, self.text.as_bytes());
-        let mut at = stop(bytes, start)?;
-        let mut has_escapes = false;
+    /// Reads a string, escapes and all.
+    #[inline]
+    pub(crate) fn string(&mut self) -> Option<()> {
+        let (start, bytes) = (self.at_string()?, self.text.as_bytes());
+        let end = stop(bytes, start)?;
+        if *bytes.get(end)? == b'"' {
+            self.at = end + 1;
+            return Some(());
+        }
+        self.escaped(end)
+    }
+
+    /// Reads the rest of a string whose first backslash (or flaw) is at `at`.
+    fn escaped(&mut self, mut at: usize) -> Option<()> {
+        let bytes = self.text.as_bytes();
         loop {
             match bytes.get(at)? {
                 b'"' => break,
-                b'\\' => {
-                    has_escapes = true;
-                    at = stop(bytes, at + escape(bytes.get(at + 1..)?)? + 1)?;
-                }
+                b'\\' => at = stop(bytes, at + escape(bytes.get(at + 1..)?)? + 1)?,
                 _ => return None,
             }
         }
         self.at = at + 1;
-        Some((self.text.get(start..at)?, has_escapes))
+        Some(())
     }
 
-    /// Reads a number; gives its text.
-    fn number(&mut self) -> Option<&'a str> {
-        let rest = self.text.as_bytes().get(self.at..)?;
-        let length = rest.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'-' | b'.' | b'+' | b'e' | b'E'));
-        let length = length.unwrap_or(rest.len());
-        let number = rest.get(..length).filter(|number| number.len() <= NUMBER_MAX)?;
-        let digits = number.strip_prefix(b"-").unwrap_or(number);
-        let (whole, fraction) = match digits.iter().position(|byte| *byte == b'.') {
-            Some(point) => (digits.get(..point)?, Some(digits.get(point + 1..)?)),
-            None => (digits, None),
-        };
-        let are_digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-        let leads = whole.len() > 1 && whole.first() == Some(&b'0');
-        if !are_digits(whole) || leads || !fraction.is_none_or(are_digits) {
+    /// Where the inside of the string begins that stands here.
+    #[inline]
+    fn at_string(&mut self) -> Option<usize> {
+        (self.next()? == b'"').then_some(self.at + 1)
+    }
+
+    /// Reads a number; gives it where it is a whole one that is not negative and fits.
+    #[inline]
+    fn number(&mut self) -> Option<Option<u64>> {
+        let bytes = self.text.as_bytes();
+        let mut at = self.at;
+        let is_negative = *bytes.get(at)? == b'-';
+        at += usize::from(is_negative);
+        let start = at;
+        let mut value = 0_u64;
+        while let Some(digit) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+            at += 1;
+        }
+        let digits = at - start;
+        if digits == 0 || digits > DIGITS_MAX || (digits > 1 && *bytes.get(start)? == b'0') {
             return None;
         }
-        let start = self.at;
-        self.at += length;
-        self.text.get(start..self.at)
+        let mut is_whole = !is_negative;
+        if bytes.get(at) == Some(&b'.') {
+            is_whole = false;
+            let fraction = bytes.get(at + 1..)?;
+            let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if digits == 0 || digits > DIGITS_MAX {
+                return None;
+            }
+            at += 1 + digits;
+        }
+        // An exponent can take a number out of every range.
+        if matches!(bytes.get(at), Some(b'e' | b'E')) {
+            return None;
+        }
+        self.at = at;
+        Some(is_whole.then_some(value))
     }
 
     fn literal(&mut self, word: &str) -> Option<()> {
@@ -216,7 +248,7 @@ impl<'a> Scan<'a> {
 
     fn scalar(&mut self, first: u8) -> Option<Kind> {
         match first {
-            b'"' => self.string().map(|_| Kind::String),
+            b'"' => self.string().map(|()| Kind::String),
             b'n' => self.literal("null").map(|()| Kind::Null),
             b't' => self.literal("true").map(|()| Kind::Bool),
             b'f' => self.literal("false").map(|()| Kind::Bool),
@@ -247,7 +279,7 @@ impl<'a> Scan<'a> {
     pub(crate) fn count(&mut self) -> Option<Option<u64>> {
         match self.next()? {
             // What is no such number (a fraction, a negative one) is for the full reader to judge.
-            b'0'..=b'9' | b'-' => self.number()?.parse().ok().map(Some),
+            b'0'..=b'9' | b'-' => self.number()?.map(Some),
             _ => self.skip().map(|_| None),
         }
     }
@@ -289,18 +321,17 @@ fn escape(rest: &[u8]) -> Option<usize> {
 }
 
 /// Where the first quote, backslash or control character is, `from` on.
+#[inline]
 fn stop(bytes: &[u8], from: usize) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = ONES << 7;
     let mut at = from;
-    // Eight bytes at once; borrows make bytes above the first match look like one, so only the first counts.
     while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*eight);
-        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-        let quote = zero(word ^ (ONES * 0x22));
-        let backslash = zero(word ^ (ONES * 0x5c));
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let found = (quote | backslash | control) & HIGHS;
+        // With this bit turned over, a quote is the next character behind the control characters. A borrow makes bytes
+        // above a match look like one, so only the first counts; bytes beyond ASCII are none.
+        let quote_or_control = (word ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
+        let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
+        let found = (quote_or_control | backslash) & !word & (ONES << 7);
         if found != 0 {
             return usize::try_from(found.trailing_zeros() / 8).ok().map(|within| at + within);
         }

@@ -146,8 +146,23 @@ proptest! {
         let quoted = serde_json::Value::from(inside.clone()).to_string();
         let text = format!("{quoted}{behind}");
 
-        let read = Scan::new(&text).string();
+        let read = Scan::new(&text).raw();
 
-        prop_assert_eq!(read.map(|(inside, _)| inside), quoted.get(1..quoted.len() - 1));
+        prop_assert_eq!(read, Some((Kind::String, &*quoted)));
+    }
+}
+
+#[test]
+fn a_string_takes_every_character_but_the_three_kinds_that_stop_it_wherever_they_stand() {
+    for at in 0..23 {
+        for byte in 0..0x80_u8 {
+            let mut text = "\"é-----------------------\"".to_owned();
+            text.replace_range(3 + at..4 + at, &char::from(byte).to_string());
+
+            let read = Scan::new(&text).string();
+
+            assert_eq!(read.is_some(), byte >= 0x20 && byte != b'\\', "{text:?}");
+            assert_eq!(scanned(&text).is_some(), check(text.as_bytes()).is_ok(), "{text:?}");
+        }
     }
 }
