@@ -1,5 +1,6 @@
 //! One client's connection: which HTTP it speaks, how long it may live, how it ends.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -16,7 +17,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::body::Held;
-use super::guard::{Busy, Guarded, Patience, TooLarge, left_unheard};
+use super::guard::{Busy, Guarded, Patience, TooLarge, idle_for, left_unheard};
+use super::rare::Rare;
 use super::readers::Readers;
 use super::serve::{refuse_head, serve};
 use super::socket::Socket;
@@ -150,7 +152,7 @@ where
         let thread = thread.clone();
         Box::new(move |first: &[u8]| refuse_head(&thread, peer.ip(), first)) as TooLarge
     });
-    let left = left_unheard(busy.clone(), || socket.has_left());
+    let (left, watched) = (left_unheard(busy.clone(), || socket.has_left()), busy.clone());
     let stream = Guarded::new(stream, busy.clone(), Patience { head, stall: limits.body_timeout }, too_large);
     let answer = move |request| {
         let guard = busy.enter();
@@ -161,14 +163,27 @@ where
     let age = options.connection_max_age;
     // Connections that began together must not end together.
     let age = age.saturating_sub(age.mul_f64(f64::from(u8::try_from(clock::dice() % 100).unwrap_or(0)) / 1000.0));
+    let mut called_away = Rare::new(async move {
+        let idle = async {
+            match version {
+                Version::H1 => idle_for(&watched, IDLE).await,
+                // Pings tell whether anybody is there.
+                Version::H2 => pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep(age) => {}
+            () = idle => {}
+            () = reached(&mut flow, Flow::Draining) => {}
+        }
+    });
     macro_rules! drive {
         ($connection:expr) => {{
             let mut connection = pin!($connection);
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => return Ok(ended?),
-                () = sleep(age) => {}
-                () = reached(&mut flow, Flow::Draining) => {}
+                () = &mut called_away => {}
             }
             connection.as_mut().graceful_shutdown();
             // A reply that never ends would hold it for ever.
@@ -180,10 +195,10 @@ where
             let life = async {
                 drive!(
                     http1::Builder::new()
-                        .timer(TokioTimer::new())
                         // Heads and bodies are small: copying them into one write costs less than a vectored one.
                         .writev(false)
-                        .header_read_timeout(IDLE)
+                        // Timers for every head would cost a wake-up a request: see `guard`.
+                        .header_read_timeout(None)
                         .max_buf_size(limits.header_bytes.saturating_mul(2).max(HEAD_BUFFER_MIN))
                         .serve_connection(TokioIo::new(stream), service_fn(answer))
                 )

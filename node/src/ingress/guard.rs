@@ -14,9 +14,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
-
-use crate::clock;
+use tokio::time::Sleep;
 
 /// Requests of one connection: those being served, and all there ever were.
 #[derive(Default)]
@@ -39,8 +37,27 @@ impl Busy {
         !self.is_idle() && self.is_deaf.load(Ordering::Relaxed)
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether no request is being served.
+    pub(super) fn is_idle(&self) -> bool {
         self.now.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// How often a connection is looked at whether it is still of use.
+const IDLE_LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Resolves when a connection has had no request for `limit`, or soon after. One timer a minute, and nothing a request.
+pub(super) async fn idle_for(busy: &Busy, limit: Duration) {
+    let every = IDLE_LOOK_EVERY.min(limit);
+    let (mut seen, mut quiet) = (None, Duration::ZERO);
+    while quiet < limit {
+        let ever = busy.ever.load(Ordering::Relaxed);
+        let is_quiet = busy.is_idle() && seen == Some(ever);
+        quiet = if is_quiet { quiet + every } else { Duration::ZERO };
+        seen = Some(ever);
+        if quiet < limit {
+            tokio::time::sleep(every).await;
+        }
     }
 }
 
@@ -126,7 +143,6 @@ struct Linger {
 
 /// A request's head of which the first bytes have come.
 struct Head {
-    deadline: Instant,
     /// Requests there had been when it began: once there are more, it was complete.
     after: usize,
     first: [u8; FIRST_BYTES],
@@ -179,18 +195,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         match result {
             Poll::Ready(result) => {
                 if this.busy.is_idle() && this.head.is_none() && buf.filled().len() > before {
-                    let deadline = Instant::from_std(clock::now()) + limit;
                     let mut first = [0; FIRST_BYTES];
                     let seen = buf.filled().get(before..).unwrap_or_default();
                     first.iter_mut().zip(seen).for_each(|(to, from)| *to = *from);
-                    this.head = Some(Head { deadline, after: ever, first, timer: None });
+                    this.head = Some(Head { after: ever, first, timer: None });
                 }
                 Poll::Ready(result)
             }
             Poll::Pending => {
                 let Some(head) = &mut this.head else { return Poll::Pending };
-                let deadline = head.deadline;
-                let timer = head.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                let timer = head.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
                 timer.as_mut().poll(cx).map(|()| {
                     Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes too long to send a request's head"))
                 })
@@ -275,5 +289,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_idle_when_nothing_came_for_long_enough() {
+        let busy = Arc::new(Busy::default());
+        let limit = Duration::from_millis(5);
+        let guard = busy.enter();
+
+        assert!(tokio::time::timeout(limit * 10, idle_for(&busy, limit)).await.is_err());
+        drop(guard);
+
+        tokio::time::timeout(Duration::from_secs(10), idle_for(&busy, limit)).await.unwrap();
     }
 }

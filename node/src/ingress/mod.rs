@@ -4,6 +4,7 @@ mod body;
 mod conn;
 mod guard;
 mod listener;
+mod rare;
 mod readers;
 mod routes;
 mod serve;
