@@ -21,6 +21,7 @@ use super::routes::{self, Route};
 use crate::clock;
 use crate::house::Thread;
 use crate::pipeline::{self, Inbound, Refusal, Visit};
+use crate::telemetry::hex;
 use crate::telemetry::record::{Outcome, RequestRecord, client_text};
 use crate::telemetry::spans;
 use crate::telemetry::trace::TraceParent;
@@ -79,10 +80,10 @@ async fn visited(
 ) -> Response<ReplyBody> {
     let began = clock::now();
     let request_id = RequestId(clock::unique());
-    let trace = trace(request.headers());
     let dialect = dialect(&route);
     let mut record = RequestRecord::new(clock::wall(), request_id);
-    note_client(&mut record, request.headers(), client);
+    record.client = Some(client);
+    let (trace, head_bytes) = note_headers(&mut record, request.headers());
     record.trace_id = Some(trace.trace());
     record.dialect = Some(dialect);
     record.operation = match &route {
@@ -91,24 +92,24 @@ async fn visited(
     };
     let visit = Visit::new(thread, record, began);
     // Boxed once, or each wrapper around it would copy all of it.
-    let work = Box::pin(answer(request, route, trace, request_id, visit)).instrument(spans::request(request_id));
+    let work =
+        Box::pin(answer(request, route, (trace, head_bytes, request_id), visit)).instrument(spans::request(request_id));
     let work = AssertUnwindSafe(work).catch_unwind();
-    let id = request_id.to_string();
     let mut response = match work.await {
         Ok(response) => response,
         // FAULT-1: the panic is this request's alone; its visit was recorded while it unwound.
         Err(_panic) => {
             thread.house.metrics.panicked();
-            tracing::error!(request_id = %id, "a request panicked");
+            tracing::error!(request_id = %request_id, "a request panicked");
             let refusal = Refusal::new(ErrorCode::Internal, "a fault of the gateway").with_fault(Fault::Ours);
-            refusal.answer(dialect, &id)
+            refusal.answer(dialect, &request_id.to_string())
         }
     };
     if let ReplyBody::Fed(_) = response.body() {
         contain(&mut response, thread.clone(), request_id);
     }
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    if let Ok(id) = id_value(request_id) {
         // OpenAI's SDKs read the one, Anthropic's the other.
         headers.insert(X_REQUEST_ID, id.clone());
         headers.insert(REQUEST_ID, id);
@@ -119,15 +120,14 @@ async fn visited(
 async fn answer(
     request: Request<Incoming>,
     route: Route,
-    trace: TraceParent,
-    request_id: RequestId,
+    (trace, head_bytes, request_id): (TraceParent, usize, RequestId),
     mut visit: Visit,
 ) -> Response<ReplyBody> {
     let dialect = dialect(&route);
     let (head, body) = request.into_parts();
     let limit = visit.thread.house.limits.header_bytes;
     let line = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
-    let size = line + head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+    let size = line + head_bytes;
     if size > limit {
         let message = format!("the request's headers have {size} bytes, at most {limit} are accepted");
         pipeline::turn_away(body, &head.headers, &mut visit).await;
@@ -237,21 +237,80 @@ const fn dialect(route: &Route) -> Dialect {
     }
 }
 
-/// Continues the client's trace, or begins one.
-fn trace(headers: &HeaderMap) -> TraceParent {
-    let theirs = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceParent::read);
-    theirs.unwrap_or_else(|| TraceParent::start(clock::unique(), clock::dice()))
+/// Notes what a client says of itself, in one pass over its headers; gives the trace to continue, or a new one, and the
+/// bytes of all headers.
+fn note_headers(record: &mut RequestRecord, headers: &HeaderMap) -> (TraceParent, usize) {
+    let (mut size, mut trace, mut their_id, mut client_id) = (0, None, None, None);
+    for (name, value) in headers {
+        let name = name.as_str();
+        size += name.len() + value.len() + 4;
+        // Of a header that came twice, the first counts.
+        let into = match name {
+            "x-request-id" => &mut their_id,
+            "x-client-request-id" => &mut client_id,
+            "user-agent" => &mut record.user_agent,
+            "traceparent" => {
+                let theirs = || value.to_str().ok().and_then(TraceParent::read);
+                trace.get_or_insert_with(theirs);
+                continue;
+            }
+            "x-stainless-retry-count" => {
+                record.sdk_retry = record.sdk_retry.or_else(|| value.to_str().ok()?.parse().ok());
+                continue;
+            }
+            _ => continue,
+        };
+        if into.is_none() {
+            *into = value.to_str().ok().map(client_text);
+        }
+    }
+    record.client_request_id = their_id.or(client_id);
+    (trace.flatten().unwrap_or_else(|| TraceParent::start(clock::unique(), clock::dice())), size)
 }
 
-fn note_client(record: &mut RequestRecord, headers: &HeaderMap, client: IpAddr) {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    record.client = Some(client);
-    record.client_request_id = text(&X_REQUEST_ID).or_else(|| text(&X_CLIENT_REQUEST_ID)).map(client_text);
-    record.user_agent = text(&header::USER_AGENT).map(client_text);
-    record.sdk_retry = text(&X_STAINLESS_RETRY_COUNT).and_then(|count| count.parse().ok());
+/// A request's id as clients see it.
+fn id_value(id: RequestId) -> Result<HeaderValue, header::InvalidHeaderValue> {
+    let mut text = [0; 36];
+    let (prefix, digits) = text.split_at_mut(4);
+    prefix.copy_from_slice(b"req_");
+    digits.copy_from_slice(&hex::digits::<32>(id.0));
+    HeaderValue::from_bytes(&text)
 }
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
-const X_STAINLESS_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_the_same_in_headers_as_everywhere() {
+        for id in [0, 7, u128::MAX] {
+            assert_eq!(id_value(RequestId(id)).unwrap(), RequestId(id).to_string());
+        }
+    }
+
+    #[test]
+    fn what_a_client_says_of_itself_is_noted_once() {
+        let mut headers = HeaderMap::new();
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for (name, value) in [
+            ("user-agent", "a"),
+            ("user-agent", "b"),
+            ("x-client-request-id", "theirs"),
+            ("traceparent", parent),
+            ("x-stainless-retry-count", "2"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let mut record = RequestRecord::new(clock::wall(), RequestId(1));
+
+        let (trace, bytes) = note_headers(&mut record, &headers);
+
+        assert_eq!(record.user_agent.as_deref(), Some("a"));
+        assert_eq!(record.client_request_id.as_deref(), Some("theirs"));
+        assert_eq!((record.sdk_retry, trace.to_string().as_str()), (Some(2), parent));
+        assert_eq!(bytes, headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>());
+    }
+}

@@ -5,6 +5,7 @@
 //! neither step blocks, locks after a series' first use, or wakes another thread.
 
 pub mod access_log;
+pub mod hex;
 pub mod log;
 pub mod metrics;
 pub mod quiet;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::hex;
+
 /// The id shared by every span of one trace; never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId(u128);
@@ -10,6 +12,11 @@ impl TraceId {
     /// Wraps an id; zero is not one.
     pub const fn new(id: u128) -> Option<Self> {
         if id == 0 { None } else { Some(Self(id)) }
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u128 {
+        self.0
     }
 }
 
@@ -57,6 +64,20 @@ impl TraceParent {
         Self { trace: self.trace, span: if span == 0 { 1 } else { span }, flags: self.flags }
     }
 
+    /// The header's value, as [`Display`](fmt::Display) writes it.
+    pub fn value(self) -> [u8; 55] {
+        let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        let parts = [
+            (3, &hex::digits::<32>(self.trace.0)[..]),
+            (36, &hex::digits::<16>(u128::from(self.span))[..]),
+            (53, &hex::digits::<2>(u128::from(self.flags))[..]),
+        ];
+        for (at, digits) in parts {
+            value.iter_mut().skip(at).zip(digits).for_each(|(to, digit)| *to = *digit);
+        }
+        value
+    }
+
     /// The trace it belongs to.
     pub const fn trace(self) -> TraceId {
         self.trace
@@ -92,6 +113,7 @@ mod tests {
         let parent = TraceParent::read(VALID).unwrap();
 
         assert_eq!(parent.to_string(), VALID);
+        assert_eq!(&parent.value(), VALID.as_bytes());
         assert_eq!(parent.child(7).to_string(), "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-01");
     }
 

@@ -5,6 +5,8 @@
 //! every 10 ms. A full ring drops the record and counts it.
 
 mod line;
+#[cfg(test)]
+mod reference;
 mod sink;
 
 use std::io;
@@ -21,7 +23,7 @@ use super::record::RequestRecord;
 use crate::clock;
 use sink::Sink;
 
-pub use line::line;
+pub use line::Lines;
 
 /// Records the ring holds: 0.8 s of 10,000 requests a second, should the disk stand still.
 pub const RING_RECORDS: usize = 8192;
@@ -162,7 +164,7 @@ impl AccessLog {
 }
 
 fn write_until_closed(shared: &Shared, mut sink: Sink) {
-    let mut text = Vec::new();
+    let (mut text, mut lines_writer) = (Vec::new(), Lines::default());
     loop {
         // Read before the ring: what was pushed before the close is then seen below.
         let is_closing = shared.closing.load(Ordering::Acquire);
@@ -172,7 +174,7 @@ fn write_until_closed(shared: &Shared, mut sink: Sink) {
         text.clear();
         let mut lines = 0_u64;
         while let Some(record) = shared.ring.pop() {
-            line(&record, &mut text);
+            lines_writer.write(&record, &mut text);
             lines += 1;
             if lines >= BATCH_RECORDS as u64 {
                 break;

@@ -75,14 +75,14 @@ fn full() -> RequestRecord {
             attempt("spare", AttemptEnd::Interrupted(Fault::Provider), 200),
         ],
         is_retry_denied: false,
-        seams: 0,
+        seams: 2,
         lost: Lost { request: vec!["seed".into()], reply: vec!["logprobs".into()] },
     }
 }
 
 fn text(record: &RequestRecord) -> String {
     let mut out = Vec::new();
-    line(record, &mut out);
+    Lines::default().write(record, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -121,6 +121,37 @@ fn a_clients_line_breaks_do_not_make_lines() {
     assert_eq!(written.matches('\n').count(), 1);
     let back: serde_json::Value = serde_json::from_str(&written).unwrap();
     assert_eq!(back["user_agent"], "evil\n{\"status\":200}\u{2028}\u{0}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_line_is_what_a_serialiser_writes(
+        words in proptest::collection::vec(any_text(), 4),
+        micros in proptest::collection::vec(proptest::prelude::any::<u32>(), 3),
+        zeros in 0_u32..7,
+        number in proptest::prelude::any::<u64>(),
+        set in proptest::prelude::any::<[bool; 6]>(),
+    ) {
+        let micros: Vec<_> = micros.iter().map(|n| Duration::from_micros((n / 10_u32.pow(zeros) * 10_u32.pow(zeros)).into())).collect();
+        let mut record = if set[0] { full() } else { bare(u128::from(number) << 50) };
+        record.at = UNIX_EPOCH + Duration::from_millis(number >> 22);
+        (record.total, record.first_token, record.queue) = (micros[0], set[1].then_some(micros[1]), set[2].then_some(micros[2]));
+        (record.bytes_in, record.bytes_out, record.status) = (number, number >> 40, u16::try_from(number % 999).unwrap());
+        record.user_agent = set[3].then(|| words[0].as_str().into());
+        record.model_asked = set[4].then(|| words[1].as_str().into());
+        record.lost.reply = if set[5] { words.into_iter().map(Into::into).collect() } else { Vec::new() };
+        let mut expected = Vec::new();
+
+        reference::line(&record, &mut expected);
+
+        proptest::prop_assert_eq!(text(&record), String::from_utf8(expected).unwrap());
+    }
+}
+
+fn any_text() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::strategy::Strategy as _;
+    let any = proptest::collection::vec(proptest::prelude::any::<char>(), 0..20);
+    proptest::prop_oneof!["[\\x00-\\x7f\"\\\\]{0,20}", any.prop_map(String::from_iter)]
 }
 
 #[test]
