@@ -3,6 +3,7 @@
 //! It runs on the control runtime, so a slow scrape delays no request. Probes need no token; everything else needs the
 //! admin token as a Bearer. Errors are problem details (RFC 9457).
 
+pub mod explain;
 mod health;
 mod reply;
 mod routes;

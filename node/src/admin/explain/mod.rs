@@ -1,0 +1,17 @@
+//! Why a call of a model goes where it goes: what `troupe route explain` shows.
+//!
+//! ```text
+//! view and learned state ── facts ──▶ Facts ── explain (pure) ──▶ Report ──▶ JSON, table
+//! ```
+
+mod facts;
+mod logic;
+mod report;
+mod words;
+
+pub use facts::{Facts, KeyFacts, MemberFacts, PoolFacts, Question, Standing, Why};
+pub use logic::explain;
+pub use report::{Place, PoolReport, Report, State, TargetReport};
+
+#[cfg(test)]
+mod tests;
