@@ -71,8 +71,7 @@ async fn counters_tell_what_known_traffic_came_to() {
         assert!(stream.reply().await.text().contains("message_stop"));
     }
     client.post(PATH, ask("o-x+status=500")).await;
-    client.post(PATH, ask("o-x+status=401")).await;
-    client.post(PATH, ask("o-x+status=429+retry-after=1")).await;
+    client.post(PATH, ask("a-x+status=401")).await;
     client.post(PATH, ask("o-x+status=400")).await;
     client.stream(PATH, Dialect::OpenAi.ask_stream("o-x+cut=2")).await.reply().await;
     client.post(PATH, ask("nope")).await;
@@ -80,6 +79,7 @@ async fn counters_tell_what_known_traffic_came_to() {
     let mut left = client.stream(PATH, Dialect::OpenAi.ask_stream("o-x+hang-at=1")).await;
     assert!(left.next().await.is_some());
     drop(left);
+    client.post(PATH, ask("o-x+status=429+retry-after=1")).await;
     until("the last line", || world.access_lines().len() == 14).await;
 
     let page = world.metrics().await;
@@ -97,14 +97,14 @@ async fn counters_tell_what_known_traffic_came_to() {
         (r#"troupe_attempts_total{provider="o",model="o-*",outcome="finished"}"#, 3),
         (r#"troupe_attempts_total{provider="a",model="claude-sonnet",outcome="finished"}"#, 3),
         (r#"troupe_attempts_total{provider="o",model="o-*",outcome="provider"}"#, 1),
-        (r#"troupe_attempts_total{provider="o",model="o-*",outcome="credential"}"#, 1),
+        (r#"troupe_attempts_total{provider="a",model="a-*",outcome="credential"}"#, 1),
         (r#"troupe_attempts_total{provider="o",model="o-*",outcome="capacity"}"#, 1),
         (r#"troupe_attempts_total{provider="o",model="o-*",outcome="client"}"#, 1),
         (r#"troupe_attempts_total{provider="o",model="o-*",outcome="interrupted"}"#, 1),
         (r#"troupe_attempts_total{provider="o",model="o-*",outcome="client_gone"}"#, 1),
         (r#"troupe_time_to_first_token_seconds_count{operation="messages",model="claude-sonnet"}"#, 3),
         (r#"troupe_time_to_first_token_seconds_count{operation="chat",model="o-*"}"#, 5),
-        (r#"troupe_request_duration_seconds_count{operation="chat",model="o-*"}"#, 9),
+        (r#"troupe_request_duration_seconds_count{operation="chat",model="o-*"}"#, 8),
         ("troupe_requests_in_flight", 0),
         ("troupe_access_log_lines_total", 14),
         ("troupe_access_log_dropped_total", 0),

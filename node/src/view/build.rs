@@ -106,7 +106,9 @@ impl Draft {
 
 fn pool(spec: &Spec, id: &ModelId, model: &spec::Model, providers: &BTreeMap<&ProviderId, Ready>) -> PoolDraft {
     let rules = model.rules.or(spec.defaults).settled();
-    let (members, layouts): (Vec<Member>, _) = members(spec, model, providers).into_iter().unzip();
+    // A wildcard passes the asked name on; any other pool is asked for by its own.
+    let own = (!id.as_str().ends_with('*')).then_some(id.as_str());
+    let (members, layouts): (Vec<Member>, _) = members(spec, model, own, providers).into_iter().unzip();
     let total = members.iter().map(|member| member.limits.total).max().unwrap_or(Duration::MAX);
     let layout = PoolLayout {
         id: id.clone(),
@@ -163,7 +165,12 @@ fn ready_provider(id: &ProviderId, spec: &spec::Provider, endpoint: Arc<Endpoint
 }
 
 /// The members of a pool: each target with each key of its provider, the best priority first.
-fn members(spec: &Spec, model: &spec::Model, providers: &BTreeMap<&ProviderId, Ready>) -> Vec<(Member, MemberLayout)> {
+fn members(
+    spec: &Spec,
+    model: &spec::Model,
+    own: Option<&str>,
+    providers: &BTreeMap<&ProviderId, Ready>,
+) -> Vec<(Member, MemberLayout)> {
     let mut members = Vec::new();
     for target in &model.targets {
         // `apply` refuses a target without its provider, so nothing is lost here.
@@ -172,24 +179,25 @@ fn members(spec: &Spec, model: &spec::Model, providers: &BTreeMap<&ProviderId, R
             continue;
         };
         let rules = model.rules.or(provider.rules).or(spec.defaults).settled();
+        let there = target.model.as_deref().or(own);
         let member = |credential: Option<&(Arc<Credential>, spec::Credential)>, weight: u64| {
             let id = TargetId {
                 provider: target.provider.clone(),
                 credential: credential.map(|(ready, _)| ready.id.clone()),
-                model: target.model.as_deref().unwrap_or(ASKED).into(),
+                model: there.unwrap_or(ASKED).into(),
             };
             let member = Member {
                 provider: ready.provider.clone(),
                 credential: credential.map(|(ready, _)| ready.clone()),
                 credential_models: credential.and_then(|(_, spec)| spec.models.clone()),
-                model: target.model.as_deref().map(Arc::from),
+                model: there.map(Arc::from),
                 priority: target.priority,
                 weight,
                 limits: limits(&rules),
                 retries: retries(&rules),
-                label: target.model.as_ref().and_then(|_| HeaderValue::try_from(id.to_string()).ok()),
+                label: there.and_then(|_| HeaderValue::try_from(id.to_string()).ok()),
             };
-            let is_open = target.model.is_none();
+            let is_open = there.is_none();
             let layout = MemberLayout { id, is_open, weight, priority: target.priority, rules: target_rules(&rules) };
             (member, layout)
         };

@@ -71,7 +71,7 @@ pub struct Member {
     pub credential: Option<Arc<Credential>>,
     /// The models the credential is good for.
     credential_models: Option<Vec<Pattern>>,
-    /// The model's name there; `None` passes on the name that was asked for.
+    /// The model's name there; `None` passes on the name that was asked for, as only members of a wildcard do.
     pub model: Option<Arc<str>>,
     /// Lower goes first.
     pub priority: u32,

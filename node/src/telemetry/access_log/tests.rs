@@ -75,7 +75,7 @@ fn full() -> RequestRecord {
             attempt("spare", AttemptEnd::Interrupted(Fault::Provider), 200),
         ],
         is_retry_denied: false,
-        seams: 2,
+        seams: 0,
         lost: Lost { request: vec!["seed".into()], reply: vec!["logprobs".into()] },
     }
 }
@@ -137,6 +137,10 @@ proptest::proptest! {
         record.at = UNIX_EPOCH + Duration::from_millis(number >> 22);
         (record.total, record.first_token, record.queue) = (micros[0], set[1].then_some(micros[1]), set[2].then_some(micros[2]));
         (record.bytes_in, record.bytes_out, record.status) = (number, number >> 40, u16::try_from(number % 999).unwrap());
+        record.seams = zeros;
+        for attempt in &mut record.attempts {
+            attempt.usage = record.usage.filter(|_| set[1]);
+        }
         record.user_agent = set[3].then(|| words[0].as_str().into());
         record.model_asked = set[4].then(|| words[1].as_str().into());
         record.lost.reply = if set[5] { words.into_iter().map(Into::into).collect() } else { Vec::new() };
