@@ -174,3 +174,132 @@ fn pack(slot: u32, left: u32) -> u64 {
 fn unpack(word: u64) -> (u32, u32) {
     (u32::try_from(word >> 32).unwrap_or(u32::MAX), u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    fn budget(share: u16, floor: u32, begin: Instant) -> (Arc<Calls>, Budget) {
+        let calls = Arc::new(Calls::new(2));
+        let budget = Budget::new(calls.clone(), PerMille::new(share), floor, Epoch::new(begin));
+        (calls, budget)
+    }
+
+    fn call(calls: &Calls, times: u64) {
+        (0..times).for_each(|_| calls.add(0));
+    }
+
+    fn take(budget: &Budget, times: u64, now: Instant) -> u64 {
+        u64::try_from((0..times).filter(|_| budget.try_take(now)).count()).unwrap()
+    }
+
+    #[test]
+    fn without_calls_there_is_the_floor_of_ten_seconds() {
+        let begin = start();
+        let (_, budget) = budget(200, 10, begin);
+
+        assert_eq!(take(&budget, 500, begin), 100);
+        assert_eq!(take(&budget, 500, begin + Duration::from_secs(9)), 0);
+        assert_eq!(take(&budget, 500, begin + Duration::from_secs(10)), 100);
+    }
+
+    #[test]
+    fn a_share_of_the_calls_comes_on_top() {
+        let begin = start();
+        let (calls, budget) = budget(200, 10, begin);
+        budget.sample(begin);
+        call(&calls, 1_000);
+
+        let taken = take(&budget, 5_000, begin + Duration::from_secs(1));
+
+        assert_eq!(taken, 100 + 200);
+    }
+
+    #[test]
+    fn calls_older_than_the_window_count_no_more() {
+        let begin = start();
+        let (calls, budget) = budget(200, 0, begin);
+        budget.sample(begin);
+        call(&calls, 1_000);
+        budget.sample(begin + Duration::from_secs(1));
+
+        assert_eq!(take(&budget, 500, begin + Duration::from_secs(12)), 0);
+    }
+
+    #[test]
+    fn a_clock_that_lags_on_one_thread_takes_from_the_slot_in_force() {
+        let begin = start();
+        let (_, budget) = budget(0, 1, begin);
+        assert_eq!(take(&budget, 4, begin + Duration::from_secs(5)), 4);
+
+        assert_eq!(take(&budget, 100, begin), 6);
+    }
+
+    #[test]
+    fn threads_together_take_no_more_than_there_is() {
+        let begin = start();
+        let (calls, budget) = budget(200, 10, begin);
+        budget.sample(begin);
+
+        let taken: u64 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|thread| {
+                    let (calls, budget) = (calls.clone(), budget.clone());
+                    scope.spawn(move || {
+                        let at = |step: u64| begin + Duration::from_millis(step / 2);
+                        // Ten seconds less one slot, so that all of it is one window.
+                        (0..19_000_u64).fold(0, |taken, step| {
+                            calls.add(thread);
+                            taken + u64::from(budget.try_take(at(step)))
+                        })
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+
+        let most = calls.sum() / 5 + 100;
+        assert!(taken <= most, "{taken} of {most}");
+        assert!(taken > 100, "the share is used, too: {taken}");
+    }
+
+    proptest! {
+        #[test]
+        fn in_any_ten_seconds_no_more_is_taken_than_the_share_and_the_floor(
+            steps in proptest::collection::vec((0u64..1_500, 0u64..200, 0u64..200), 1..150),
+            share in 0u16..=1000,
+            floor in 0u32..20,
+        ) {
+            let begin = start();
+            let (calls, budget) = budget(share, floor, begin);
+            let mut ms = 0;
+            let mut log: Vec<(u64, u64, u64)> = Vec::new();
+
+            for (wait, called, tries) in steps {
+                ms += wait;
+                call(&calls, called);
+                let taken = take(&budget, tries, begin + Duration::from_millis(ms));
+                log.push((ms / SLOT_MS, called, taken));
+
+                let first = (ms / SLOT_MS).saturating_sub(SLOTS - 1);
+                let window = log.iter().filter(|(slot, _, _)| *slot >= first);
+                let (called, taken) = window.fold((0, 0), |(c, t), (_, called, taken)| (c + called, t + taken));
+                // Calls leave the window before the retries they paid for; what matters is that none is added then.
+                prop_assert!(
+                    log.last().is_some_and(|(_, _, taken)| *taken == 0)
+                        || taken <= called * u64::from(share) / 1000 + u64::from(floor) * 10,
+                    "{taken} taken of {called} calls"
+                );
+            }
+        }
+    }
+}

@@ -128,7 +128,7 @@ mod tests {
     fn a_busy_target_that_stays_fast_is_given_more() {
         let mut gradient = Gradient::new(BOUNDS, None, start());
 
-        for _ in 0..100 {
+        for _ in 0..200 {
             gradient.observe(calls(10, 100), gradient.limit(), start());
         }
 

@@ -46,7 +46,8 @@ impl Evidence {
             let is_share = failures.saturating_mul(1000) >= answered.saturating_mul(u64::from(rules.share.get()));
             failures >= u64::from(rules.failures.max(1)) && is_share
         });
-        is_enough || self.run >= rules.failures.max(1).saturating_mul(RUN)
+        // All parts were walked where that was not enough, so `failures` are all those of the window.
+        is_enough || u64::from(self.run).min(failures) >= u64::from(rules.failures.max(1).saturating_mul(RUN))
     }
 
     fn note(&mut self, now: Instant, tally: Tally, window: Duration) {
@@ -68,12 +69,7 @@ impl Evidence {
     }
 
     fn expire(&mut self, now: Instant, window: Duration) {
-        let before = self.parts.len();
         self.parts.retain(|part| now.saturating_duration_since(part.begin) <= window);
-        if before > 0 && self.parts.is_empty() {
-            // Nothing of the run is within the window any more.
-            self.run = 1;
-        }
     }
 
     pub(crate) fn failures(&self, now: Instant, window: Duration) -> u32 {
