@@ -28,6 +28,9 @@ mod traffic;
 mod view;
 mod vitals;
 
+#[cfg(test)]
+mod tests;
+
 pub use actors::{Actors, Settings, StartError};
 pub use breaker::{Standing, Why};
 pub use budget::Budget;

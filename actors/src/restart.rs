@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 /// The first pause before a restart.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
-/// The longest pause before a restart.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The longest pause before a restart. Short enough that who falls at once each time is given up within the time that
+/// falls are counted in; a longer one would have it fall for ever.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// How many falls are borne in which time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,21 @@ mod tests {
 
         assert!(verdicts.iter().take(5).all(|verdict| matches!(verdict, Verdict::Restart { .. })));
         assert_eq!(verdicts.last(), Some(&Verdict::GiveUp));
+    }
+
+    #[test]
+    fn who_falls_at_once_each_time_is_given_up() {
+        for intensity in [Intensity::CHILD, Intensity::BRANCH, Intensity::ROOT] {
+            let (mut falls, mut now, mut restarts) = (Falls::default(), start(), 0);
+
+            while let Verdict::Restart { after } = falls.fell(now, u64::MAX, intensity) {
+                now += after;
+                restarts += 1;
+                assert!(restarts <= intensity.falls_max, "{intensity:?} goes on for ever");
+            }
+
+            assert_eq!(restarts, intensity.falls_max);
+        }
     }
 
     #[test]
