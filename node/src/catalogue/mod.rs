@@ -1,4 +1,5 @@
-//! What is known of models by name: how much they read and write, and whether they take sampling parameters.
+//! What is known of models by name: how much they read and write, whether they take sampling parameters, and whether
+//! they write on from an answer that was begun.
 //!
 //! From `node/data/models.tsv`; `node/data/SOURCE.md` says where that comes from. A dated or versioned name that is not
 //! listed (`claude-sonnet-4-5-20261101`) is taken for the one it begins with (`claude-sonnet-4-5`).
@@ -20,12 +21,19 @@ pub fn takes_sampling(model: &str) -> bool {
     look_up(model).is_none_or(|entry| entry.takes_sampling)
 }
 
+/// Whether a model that is called in Anthropic's dialect writes on from an answer that stands last in the request. Not
+/// true of models that nobody knows: those after Claude 4.5 refuse it.
+pub fn can_prefill(model: &str) -> bool {
+    look_up(model).is_some_and(|entry| entry.can_prefill)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     name: &'static str,
     context: Option<u64>,
     output: Option<u64>,
     takes_sampling: bool,
+    can_prefill: bool,
 }
 
 /// The file's lines in its order, which is that of the names' bytes.
@@ -42,6 +50,7 @@ fn read(line: &'static str) -> Option<Entry> {
         context: context.parse().ok(),
         output: output.parse().ok(),
         takes_sampling: columns.next()? == "yes",
+        can_prefill: columns.next()? == "yes",
     })
 }
 
@@ -95,7 +104,16 @@ mod tests {
         assert_eq!(max_output_tokens("claude-sonnet-4-5-20991231"), Some(64_000));
         assert_eq!(max_output_tokens("claude-sonnet-4-5-latest"), Some(64_000));
         assert_eq!(max_output_tokens("vendor/claude-sonnet-4-5@20991231"), Some(64_000));
+    }
+
+    #[test]
+    fn what_a_model_reads_is_known_for_each_family() {
         assert_eq!(context_tokens("gpt-4o"), Some(128_000));
+        assert_eq!(context_tokens("gpt-4o-mini-2024-07-18"), Some(128_000));
+        assert_eq!(context_tokens("claude-opus-4-6"), Some(1_000_000));
+        assert_eq!(context_tokens("gemini-2.5-pro"), Some(1_048_576));
+        assert!(context_tokens("gpt-4.1") > context_tokens("gpt-4o"));
+        assert_eq!(context_tokens("nobody-knows"), None);
     }
 
     #[test]
@@ -112,5 +130,15 @@ mod tests {
         assert!(!takes_sampling("claude-opus-4-7"));
         assert!(!takes_sampling("claude-opus-4-7-20991231"));
         assert!(takes_sampling("nobody-knows"));
+    }
+
+    #[test]
+    fn only_claude_models_before_4_6_write_on_from_a_prefill() {
+        assert!(can_prefill("claude-sonnet-4-5"));
+        assert!(can_prefill("claude-haiku-4-5-20251001"));
+        assert!(can_prefill("anthropic.claude-3-7-sonnet-20250219-v1:0"));
+        for model in ["claude-opus-4-6", "claude-sonnet-5", "mistral-large-latest", "deepseek-chat", "nobody-knows"] {
+            assert!(!can_prefill(model), "{model}");
+        }
     }
 }
