@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use troupe_proto::unit::PerMille;
 
 use crate::Dialect;
-use crate::fault::parse_rfc3339;
+use crate::fault::{parse_length, parse_rfc3339};
 
 /// The longest reset that is believed: providers' longest windows are a day.
 const RESET_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -117,31 +117,7 @@ fn wait(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
     }
-    lengths(value).or_else(|| parse_rfc3339(value).map(|at| at.duration_since(now).unwrap_or_default()))
-}
-
-fn lengths(value: &str) -> Option<Duration> {
-    let mut rest = value;
-    let mut sum = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let (number, unit) = rest.split_at_checked(digits)?;
-        let letters = unit.find(|c: char| c.is_ascii_digit()).unwrap_or(unit.len());
-        let (unit, after) = unit.split_at_checked(letters)?;
-        let scale = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * scale).ok()?;
-        sum = sum.checked_add(part)?;
-        rest = after;
-    }
-    (!value.is_empty()).then_some(sum)
+    parse_length(value).or_else(|| parse_rfc3339(value).map(|at| at.duration_since(now).unwrap_or_default()))
 }
 
 #[cfg(test)]

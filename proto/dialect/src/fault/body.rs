@@ -1,8 +1,11 @@
 //! What a provider's error body says, in any of the shapes they come in.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::MESSAGE_BYTES_MAX;
+use super::hints::{parse_length, told_wait};
 use crate::{Dialect, json};
 
 /// The most of a `type` or `code` that is kept.
@@ -14,6 +17,10 @@ pub(super) struct Upstream {
     pub(super) message: Option<String>,
     pub(super) kind: Option<String>,
     pub(super) code: Option<String>,
+    /// Google's word for it, such as `RESOURCE_EXHAUSTED`.
+    pub(super) state: Option<String>,
+    /// How long to wait, where the body says it.
+    pub(super) wait: Option<Duration>,
     /// It is an error object of the dialect that was asked for.
     pub(super) well_formed: bool,
 }
@@ -54,10 +61,14 @@ impl Upstream {
             Dialect::OpenAi => within("message") || is_flat_event || nested.is_some(),
             Dialect::Anthropic => is_error && within("type") && within("message"),
         };
+        let details = error.and_then(|error| error.get("details")).and_then(Value::as_array);
+        let delay = details.into_iter().flatten().find_map(|detail| detail.get("retryDelay")?.as_str());
         Self {
             message: message.and_then(|message| clean(message, MESSAGE_BYTES_MAX)),
             kind: word("type"),
             code: word("code"),
+            state: word("status"),
+            wait: delay.and_then(parse_length).or_else(|| told_wait(message?)),
             well_formed: bare && well_formed,
         }
     }

@@ -28,8 +28,13 @@ impl RetryHints {
             Some("false") => Some(false),
             Some(_) | None => None,
         };
-        Self { after: after.map(|after| after.min(AFTER_MAX)), should_retry }
+        Self { after: after.map(believed), should_retry }
     }
+}
+
+/// What is believed of a wait.
+pub(super) fn believed(after: Duration) -> Duration {
+    after.min(AFTER_MAX)
 }
 
 fn wait(value: &str, now: SystemTime) -> Option<Duration> {
@@ -38,4 +43,35 @@ fn wait(value: &str, now: SystemTime) -> Option<Duration> {
     }
     // A date that has passed asks for no wait.
     parse_http(value).map(|at| at.duration_since(now).unwrap_or_default())
+}
+
+/// How long a message says to wait: `Please try again in 6m0s.`, `Please retry in 17.3s.`
+pub(super) fn told_wait(message: &str) -> Option<Duration> {
+    let (_, after) = message.split_once("try again in ").or_else(|| message.split_once("retry in "))?;
+    let word = after.split_whitespace().next()?;
+    parse_length(word.trim_end_matches(['.', ',', ')', '"', '\\']))
+}
+
+/// Reads a length of time as Go writes it: `6m0s`, `1h2m3.5s`, `200ms`.
+pub(crate) fn parse_length(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at_checked(rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?)?;
+        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at_checked(unit)?;
+        let scale = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * scale).ok()?;
+        sum = sum.checked_add(part)?;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(sum)
 }
