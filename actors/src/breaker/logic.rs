@@ -22,6 +22,12 @@ use crate::traffic::Tally;
 pub(crate) const REST_CAP: Duration = Duration::from_secs(24 * 3600);
 /// The least pause of a target that asked for one without saying how long.
 const PACE_MIN: Duration = Duration::from_secs(1);
+
+/// How long a target whose quota is spent is left alone. Providers fill it up again all the time, and say when it will be
+/// full: a tenth of that brings back a tenth.
+fn pace(reset: Option<Duration>) -> Duration {
+    reset.map_or(PACE_MIN, |reset| (reset / 10).max(reset.min(PACE_MIN)))
+}
 /// A rest for quota is this part of one for a refused credential: money comes back sooner than keys.
 const QUOTA_PART: u32 = 6;
 /// A rest shorter than this needs no slow start: nothing cooled down.
@@ -153,7 +159,7 @@ impl Breaker {
             }
             Verdict::Refused => Some(self.rest(rules.credential_rest, Why::Credential, now)),
             Verdict::Exhausted { retry_after } => Some(self.rest(quota_rest(retry_after, rules), Why::Quota, now)),
-            Verdict::Spent { reset } => Some(self.rest(reset.unwrap_or(PACE_MIN), Why::Paced, now)),
+            Verdict::Spent { reset } => Some(self.rest(pace(reset), Why::Paced, now)),
         }
     }
 
@@ -187,7 +193,7 @@ impl Breaker {
             Verdict::Busy { retry_after: Some(floor), .. } => (floor, Why::RetryAfter),
             Verdict::Refused => (rules.credential_rest, Why::Credential),
             Verdict::Exhausted { retry_after } => (quota_rest(retry_after, rules), Why::Quota),
-            Verdict::Spent { reset } => (reset.unwrap_or(PACE_MIN), Why::Paced),
+            Verdict::Spent { reset } => (pace(reset), Why::Paced),
         };
         // A key that was refused rests for that, and not for the quota it has.
         let is_weaker = why == Why::Credential && reason != Why::Credential;

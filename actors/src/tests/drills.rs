@@ -78,7 +78,7 @@ async fn a_call_on_probation_ends_well_while_its_breaker_falls() {
     assert!(pass.is_probation());
 
     world.actors.kill(Role::Breaker);
-    pass.succeeded(millis(10));
+    pass.succeeded(Some(millis(10)));
     drop(pass);
 
     world.eventually("the target is back", |world| world.standing(0) == Standing::Ready).await;

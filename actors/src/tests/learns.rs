@@ -85,7 +85,7 @@ async fn a_name_behind_a_wildcard_has_a_target_of_its_own_once_it_succeeded() {
     assert_eq!(&*common.id.model, "*");
 
     let mut pass = cell.enter(0, &common, "gpt", 0, clock()).unwrap();
-    pass.succeeded(millis(30));
+    pass.succeeded(Some(millis(30)));
     drop(pass);
     let mut unknown = cell.enter(0, &common, "nonsense", 0, clock()).unwrap();
     unknown.failed(failure(Fault::Client));
@@ -113,7 +113,7 @@ async fn names_behind_a_wildcard_are_bounded_and_those_in_use_stay() {
     for n in 0..NAMES_MAX + 500 {
         for asked in [name(n), name(0)] {
             let target = cell.target(0, &asked).unwrap();
-            cell.enter(0, &target, &asked, 0, clock()).unwrap().succeeded(millis(1));
+            cell.enter(0, &target, &asked, 0, clock()).unwrap().succeeded(Some(millis(1)));
         }
         if n % 100 == 0 {
             world.settle().await;
@@ -141,7 +141,7 @@ async fn an_adaptive_limit_is_moved_by_the_time_to_the_first_token() {
         assert!(passes.len() <= 60);
         // Told while they run, so that the pool sees a busy target.
         let passes = passes.into_iter().map(|mut pass| {
-            pass.succeeded(millis(50));
+            pass.succeeded(Some(millis(50)));
             pass
         });
         let passes: Vec<_> = passes.collect();

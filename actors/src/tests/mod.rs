@@ -163,7 +163,7 @@ impl World {
         self.cell().called(0);
         let target = self.cell().target(member, "m").unwrap();
         let mut pass = self.cell().enter(member, &target, "m", 0, clock())?;
-        pass.succeeded(first_token);
+        pass.succeeded(Some(first_token));
         Ok(())
     }
 

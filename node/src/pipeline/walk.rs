@@ -167,7 +167,7 @@ impl Routed {
     fn wording(&self, chosen: &Chosen) -> Result<(Arc<Call>, Option<Join>), Refusal> {
         let Some(heard) = &self.heard else { return Ok((self.call.clone(), None)) };
         let can_prefill =
-            chosen.member().provider.dialect == Dialect::Anthropic && catalogue::takes_sampling(&chosen.model);
+            chosen.member().provider.dialect == Dialect::Anthropic && catalogue::can_prefill(&chosen.model);
         let rest = continuation(&self.call.body, heard, can_prefill)
             .map_err(|reason| Refusal::new(ErrorCode::StreamInterrupted, reason.as_str()))?;
         let operation = self.call.operation;
