@@ -27,6 +27,9 @@ impl Join {
 /// The most of a text's end that a model is asked to repeat: enough to be found, and little to write.
 const ANCHOR_BYTES_MAX: usize = 80;
 
+/// A last line of at least this length is enough: models copy a line more faithfully than the space between two.
+const ANCHOR_LINE_BYTES_MIN: usize = 24;
+
 /// From this length on, a continuation that begins with all of the text so far repeats it. A shorter one may well go on
 /// that way.
 const ECHO_BYTES_MIN: usize = 32;
@@ -35,11 +38,17 @@ const ECHO_BYTES_MIN: usize = 32;
 const PLACES_MAX: usize = 1000;
 
 /// The last words of a text: what [`Join::Ask`] asks a model to begin with. At most 80 bytes, from the start of a word
-/// where there is one, without the blanks at the end; empty for a text of nothing but blanks.
+/// where there is one, of the last line if that is long enough, without the blanks at the end; empty for a text of
+/// nothing but blanks.
 pub fn anchor(text: &str) -> &str {
     let text = text.trim();
     let from = (text.len().saturating_sub(ANCHOR_BYTES_MAX)..=text.len()).find(|at| text.is_char_boundary(*at));
     let tail = from.and_then(|from| text.get(from..)).unwrap_or(text);
+    if let Some((_, line)) = tail.rsplit_once('\n')
+        && line.trim_start().len() >= ANCHOR_LINE_BYTES_MIN
+    {
+        return line.trim_start();
+    }
     if tail.len() == text.len() {
         return text;
     }
@@ -205,6 +214,8 @@ mod tests {
         assert_eq!(anchor(SAID), "over the lazy dog. It was not the first time that it did so, and the dog knew");
         assert_eq!(anchor(" Hi there \n"), "Hi there");
         assert_eq!(anchor(" \n "), "");
+        assert_eq!(anchor("1. One thing\n  2. And then another one, too"), "2. And then another one, too");
+        assert_eq!(anchor("1. One thing\n2. And"), "1. One thing\n2. And");
         assert_eq!(anchor(&"é".repeat(100)), "é".repeat(40));
     }
 
