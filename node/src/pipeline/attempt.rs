@@ -85,11 +85,11 @@ impl Deadlines {
 }
 
 /// The target of an attempt, and how long it may take.
-#[derive(Clone)]
 pub(super) struct Served {
     pub(super) pool: Arc<Pool>,
     pub(super) at: At,
-    pub(super) target: TargetId,
+    /// The model's name there.
+    pub(super) model: Arc<str>,
     /// What the request lost in translation.
     pub(super) lost: Vec<Loss>,
     /// How the rest of a broken stream was asked for, if that is what it is.
@@ -100,6 +100,11 @@ pub(super) struct Served {
 impl Served {
     pub(super) fn member(&self) -> &Member {
         self.pool.members.get(self.at.1).expect("a plan chooses members of its pool")
+    }
+
+    /// What it is called in logs and headers.
+    pub(super) fn target(&self) -> TargetId {
+        self.member().target(&self.model)
     }
 
     /// The dialect it answers in.
@@ -119,7 +124,7 @@ pub(super) async fn attempt(
     client: &Arc<Client>,
     progress: &Progress,
 ) -> Result<Opened, Refusal> {
-    let span = spans::attempt(&tracing::Span::current(), &served.target, 0);
+    let span = spans::attempt(&tracing::Span::current(), &|| served.target());
     let mut opened = open(call, prepared, served, client, progress).instrument(span).await;
     if let Err(refusal) = &mut opened {
         let member = served.member();

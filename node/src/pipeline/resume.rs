@@ -110,10 +110,11 @@ impl Resume {
         let (opened, served) = walked.map_err(|_| "no other target serves")?;
         let Opened::Stream { source, begun, .. } = opened else { return Err("something else than a stream came") };
         let Some(join) = served.join else { return Err("it was asked for anew") };
-        let seam = seam_comment(&before.target.to_string(), &served.target.to_string());
+        let (from, to) = (before.target(), served.target());
+        let seam = seam_comment(&from.to_string(), &to.to_string());
         self.voice = Voice::Stitched(Stitch::new(heard, join));
         self.seams += 1;
-        tracing::info!(from = %before.target, to = %served.target, join = join.as_str(), "a broken stream goes on elsewhere");
+        tracing::info!(%from, %to, join = join.as_str(), "a broken stream goes on elsewhere");
         Ok(Leg { source, begun, served, seam })
     }
 }

@@ -70,9 +70,7 @@ impl Chosen {
 
     /// What it is called in logs and headers.
     pub(super) fn target(&self) -> TargetId {
-        let member = self.member();
-        let credential = member.credential.as_ref().map(|credential| credential.id.clone());
-        TargetId { provider: member.provider.id.clone(), credential, model: self.model.clone() }
+        self.member().target(&self.model)
     }
 }
 

@@ -148,7 +148,7 @@ impl Routed {
                 let served = Served {
                     pool: chosen.pool.clone(),
                     at: chosen.at,
-                    target: chosen.target(),
+                    model: chosen.model.clone(),
                     lost,
                     join,
                     deadlines: self.step(chosen),
@@ -207,26 +207,28 @@ impl Routed {
         let hedge_after = chosen.pool.hedge_after.filter(|_| self.call.peeked.stream && sofar.calls == 1);
         let client = visit.thread.client.clone();
         let progress = visit.attempt(chosen, Lane::First);
-        let first = attempt::attempt(&ready.call, ready.prepared, &ready.served, &client, &progress);
-        let done = match hedge_after {
-            None => first.await,
-            Some(after) => {
-                let mut first = pin!(first);
-                let quick = tokio::select! {
+        let (opened, faster) = {
+            let mut first = pin!(attempt::attempt(&ready.call, ready.prepared, &ready.served, &client, &progress));
+            let quick = match hedge_after {
+                None => Some(first.as_mut().await),
+                Some(after) => tokio::select! {
                     biased;
                     done = &mut first => Some(done),
                     () = sleep(after) => None,
-                };
-                match quick {
-                    Some(done) => done,
-                    None => match self.hedge(sofar, visit).await {
-                        Some(second) => return self.race(first, &ready.served, second, sofar, visit).await,
-                        None => first.await,
-                    },
-                }
+                },
+            };
+            match quick {
+                Some(done) => (self.came_to(done, &ready.served, Lane::First, sofar, visit), None),
+                None => match self.hedge(sofar, visit).await {
+                    Some(second) => self.race(first, &ready.served, second, sofar, visit).await,
+                    None => {
+                        let done = first.await;
+                        (self.came_to(done, &ready.served, Lane::First, sofar, visit), None)
+                    }
+                },
             }
         };
-        self.came_to(done, &ready.served, Lane::First, sofar, visit)
+        Some((opened?, faster.unwrap_or(ready.served)))
     }
 
     /// A second target for a stream that is slow to begin, if there is one and hedges are not too many already.
@@ -242,7 +244,7 @@ impl Routed {
         Some((ready, progress))
     }
 
-    /// Takes whichever of two begins first; the other is cancelled.
+    /// Takes whichever of two begins first, and says so if that is the second; the other is cancelled.
     async fn race(
         &mut self,
         mut first: Pin<&mut impl Future<Output = Result<Opened, Refusal>>>,
@@ -250,24 +252,28 @@ impl Routed {
         (ready, progress): (Ready, Arc<Progress>),
         sofar: &mut Sofar,
         visit: &mut Visit,
-    ) -> Option<(Opened, Served)> {
+    ) -> (Option<Opened>, Option<Served>) {
         let client = visit.thread.client.clone();
-        let mut second = pin!(attempt::attempt(&ready.call, ready.prepared, &ready.served, &client, &progress));
-        let (lane, done) = tokio::select! {
-            biased;
-            done = &mut first => (Lane::First, done),
-            done = &mut second => (Lane::Hedge, done),
+        let (opened, lane) = {
+            let mut second = pin!(attempt::attempt(&ready.call, ready.prepared, &ready.served, &client, &progress));
+            let by = |lane: Lane| if lane == Lane::First { served } else { &ready.served };
+            let (lane, done) = tokio::select! {
+                biased;
+                done = &mut first => (Lane::First, done),
+                done = &mut second => (Lane::Hedge, done),
+            };
+            match self.came_to(done, by(lane), lane, sofar, visit) {
+                Some(opened) => (Some(opened), lane),
+                None => {
+                    let (lane, done) = match lane {
+                        Lane::First => (Lane::Hedge, second.await),
+                        Lane::Hedge => (Lane::First, first.await),
+                    };
+                    (self.came_to(done, by(lane), lane, sofar, visit), lane)
+                }
+            }
         };
-        let by = |lane: Lane| if lane == Lane::First { served } else { &ready.served };
-        let opened = self.came_to(done, by(lane), lane, sofar, visit);
-        if opened.is_some() {
-            return opened;
-        }
-        let (lane, done) = match lane {
-            Lane::First => (Lane::Hedge, second.await),
-            Lane::Hedge => (Lane::First, first.await),
-        };
-        self.came_to(done, by(lane), lane, sofar, visit)
+        (opened, (lane == Lane::Hedge).then_some(ready.served))
     }
 
     /// Notes what an attempt came to.
@@ -278,7 +284,7 @@ impl Routed {
         lane: Lane,
         sofar: &mut Sofar,
         visit: &mut Visit,
-    ) -> Option<(Opened, Served)> {
+    ) -> Option<Opened> {
         let refusal = match done {
             Ok(opened) => {
                 visit.opened(lane);
@@ -286,7 +292,7 @@ impl Routed {
                 if let Some(quota) = Quota::read(served.dialect(), header, clock::wall()) {
                     visit.quota(&quota);
                 }
-                return Some((opened, served.clone()));
+                return Some(opened);
             }
             Err(refusal) => refusal,
         };

@@ -10,7 +10,7 @@ pub fn request(id: RequestId) -> Span {
     tracing::debug_span!("request", request_id = %id)
 }
 
-/// The span of one try at a target, a child of the request's.
-pub fn attempt(parent: &Span, target: &TargetId, number: u32) -> Span {
-    tracing::debug_span!(parent: parent, "attempt", target = %target, number)
+/// The span of one try at a target, a child of the request's. The target is asked for only where somebody listens.
+pub fn attempt(parent: &Span, target: &dyn Fn() -> TargetId) -> Span {
+    tracing::debug_span!(parent: parent, "attempt", target = %target())
 }

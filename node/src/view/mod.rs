@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use troupe_actors::PoolCell;
 use troupe_dialect::{Dialect, Operation};
-use troupe_proto::id::{CredentialId, KeyId, ModelId, ProviderId, Revision};
+use troupe_proto::id::{CredentialId, KeyId, ModelId, ProviderId, Revision, TargetId};
 use troupe_proto::secret::KeyHash;
 use troupe_proto::spec::Pattern;
 
@@ -196,6 +196,12 @@ impl Key {
 }
 
 impl Member {
+    /// What it is called in logs and headers, for a model of this name there.
+    pub fn target(&self, model: &Arc<str>) -> TargetId {
+        let credential = self.credential.as_ref().map(|credential| credential.id.clone());
+        TargetId { provider: self.provider.id.clone(), credential, model: model.clone() }
+    }
+
     /// Whether this member can be called for a model that a client asks for by this name.
     pub fn takes(&self, asked: &str) -> bool {
         let there = self.model.as_deref().unwrap_or(asked);
