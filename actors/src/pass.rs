@@ -181,7 +181,7 @@ impl Pass {
         let target = &self.target;
         target.gate.hand_over(&mut place, at, target.epoch);
         let news = News::Judged { verdict, place };
-        let fact = Fact { target: target.clone(), rules: self.member.rules, at, news };
+        let fact = Fact { target: target.clone(), rules: self.member.rules.clone(), at, news };
         if let Err(Fact { news: News::Judged { place, .. }, .. }) = target.provider.facts.post(fact) {
             target.gate.leave(&place);
         }
@@ -190,7 +190,7 @@ impl Pass {
     /// Posts to the breaker; refused is counted at the door, and then this one failure is not counted against it.
     fn report(&self, verdict: Verdict, at: Instant) {
         let news = News::Reported(verdict);
-        let fact = Fact { target: self.target.clone(), rules: self.member.rules, at, news };
+        let fact = Fact { target: self.target.clone(), rules: self.member.rules.clone(), at, news };
         self.target.provider.facts.post(fact).ok();
     }
 }

@@ -159,9 +159,10 @@ impl House {
             view: Published::new(carried(&neutral, &members, old), now),
             neutral: Arc::new(neutral),
             members,
-            layout,
             calls,
-            asks: Inbox::new(ASKS_MAX),
+            // A queue takes its memory at once, and only wildcards ask.
+            asks: Inbox::new(if layout.members.iter().any(|member| member.is_open) { ASKS_MAX } else { 1 }),
+            layout,
             is_dirty: AtomicBool::new(true),
             epoch: self.epoch,
             now: self.settings.now,
@@ -187,7 +188,7 @@ impl House {
             same.and_then(|member| member.names.clone())
                 .unwrap_or_else(|| Arc::new(Names { traffic: Traffic::new(lanes), own: ArcSwap::default() }))
         });
-        Member { at, weight: layout.weight, rules: layout.rules, common, names }
+        Member { at, weight: layout.weight, rules: Arc::new(layout.rules), common, names }
     }
 
     /// The target of this id that is laid out, if one is.

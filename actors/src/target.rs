@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use troupe_proto::id::TargetId;
@@ -34,8 +34,9 @@ pub(crate) struct Provider {
 /// A target that a probe can help, and the rules it rests by.
 #[derive(Clone, Debug)]
 pub(crate) struct Resting {
-    pub(crate) target: Arc<Target>,
-    pub(crate) rules: TargetRules,
+    /// Not kept alive here: one that is laid out no more is not probed either.
+    pub(crate) target: Weak<Target>,
+    pub(crate) rules: Arc<TargetRules>,
 }
 
 impl Provider {

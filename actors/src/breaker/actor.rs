@@ -16,12 +16,15 @@ use crate::supervise::{Branch, poisoned};
 use crate::target::{Provider, Resting, Target};
 use crate::vitals::Role;
 
+/// A target that paces its calls rests for moments, many times a minute; such rests are no news for operators.
+const LOG_REST_MS: u64 = 1_000;
+
 /// What became of a call, or of a probe.
 #[derive(Debug)]
 pub(crate) struct Fact {
     pub(crate) target: Arc<Target>,
     /// The rules of the pool it was made for.
-    pub(crate) rules: TargetRules,
+    pub(crate) rules: Arc<TargetRules>,
     pub(crate) at: Instant,
     pub(crate) news: News,
 }
@@ -75,13 +78,19 @@ impl Breakers {
             News::Probed(finding) => (Event::Probed(finding), None),
         };
         let mut breaker = (*target.breaker.read()).clone();
+        let before = breaker.rest_in_force();
         let effect = breaker.on(event, at, self.house.dice(), &rules);
+        let is_news = breaker.slow_from().is_some();
         target.breaker.publish(breaker, at);
         match effect {
             Some(Effect::Rests { until, why }) => {
                 target.gate.rests(until, why, target.epoch);
                 let rest_ms = u64::try_from(until.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
-                info!(target = %target.id, why = why.as_str(), rest_ms, "target rests");
+                if rest_ms >= LOG_REST_MS {
+                    info!(target = %target.id, why = why.as_str(), rest_ms, "target rests");
+                } else {
+                    debug!(target = %target.id, why = why.as_str(), rest_ms, "target rests");
+                }
                 self.watch(provider, &target, rules, why);
             }
             Some(Effect::Ends) => {
@@ -91,7 +100,12 @@ impl Breakers {
             }
             Some(Effect::Resumes) => {
                 target.gate.resumes();
-                info!(target = %target.id, "target is back");
+                let why = before.map(|(_, why)| why.as_str());
+                if is_news {
+                    info!(target = %target.id, why, "target is back");
+                } else {
+                    debug!(target = %target.id, why, "target is back");
+                }
                 provider.resting().remove(&target.id);
             }
             None => {}
@@ -103,10 +117,10 @@ impl Breakers {
     }
 
     /// Has a resting target probed where a probe can see what it waits for.
-    fn watch(&self, provider: &Provider, target: &Arc<Target>, rules: TargetRules, why: Why) {
+    fn watch(&self, provider: &Provider, target: &Arc<Target>, rules: Arc<TargetRules>, why: Why) {
         match why {
             Why::Unreachable | Why::Credential => {
-                let resting = Resting { target: target.clone(), rules };
+                let resting = Resting { target: Arc::downgrade(target), rules };
                 provider.resting().insert(target.id.clone(), resting);
                 provider.calls.wake();
             }

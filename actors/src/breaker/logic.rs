@@ -20,6 +20,8 @@ use crate::traffic::Tally;
 
 /// No answer of a provider rests its target for longer.
 pub(crate) const REST_CAP: Duration = Duration::from_secs(24 * 3600);
+/// Nothing rests for longer, whatever the rules say: beyond some point a time cannot be told any more.
+const REST_LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The least pause of a target that asked for one without saying how long.
 const PACE_MIN: Duration = Duration::from_secs(1);
 
@@ -130,6 +132,8 @@ impl Breaker {
             (Phase::Resting { until, .. }, Event::Judged(verdict)) if until <= now => {
                 self.judge(verdict, now, dice, rules)
             }
+            // It worked while a probe, or a call begun earlier, found that it does not: a call that got through says more.
+            (Phase::Resting { why, .. }, Event::Judged(Verdict::Works)) if why.is_soft() => Some(self.close(now)),
             // Calls begun before the rest still report, and a rest may have been made longer while one was on
             // probation. Health is decided; what the provider said in so many words still counts.
             (Phase::Resting { until, why, .. }, Event::Reported(verdict) | Event::Judged(verdict)) => {
@@ -139,7 +143,7 @@ impl Breaker {
         };
         if let Some(Effect::Rests { until, .. }) = effect {
             debug_assert!(until >= now, "a rest ends after it begins");
-            debug_assert!(until <= now + REST_CAP.max(rules.rest_max).max(rules.credential_rest), "a rest has a bound");
+            debug_assert!(until <= now + REST_LONGEST, "a rest has a bound");
         }
         effect
     }
@@ -197,7 +201,7 @@ impl Breaker {
         };
         // A key that was refused rests for that, and not for the quota it has.
         let is_weaker = why == Why::Credential && reason != Why::Credential;
-        (now + rest.min(REST_CAP) > until && !is_weaker).then(|| self.rest(rest, reason, now))
+        (after(now, capped(rest, reason)) > until && !is_weaker).then(|| self.rest(rest, reason, now))
     }
 
     fn probe(
@@ -217,7 +221,7 @@ impl Breaker {
             }
             // No traffic but probes while they say that nobody is there.
             (Finding::Dead, Why::Unreachable) => {
-                let longer = now + rules.rest.min(rules.rest_max);
+                let longer = after(now, rules.rest.min(rules.rest_max));
                 (longer > until).then(|| self.rest_until(longer, Why::Unreachable, now))
             }
             (Finding::CredentialRefused, Why::Unreachable | Why::Credential) => {
@@ -251,13 +255,13 @@ impl Breaker {
         // A 503 that says when to come back is believed, as a floor.
         let rest = rest.max(retry_after.unwrap_or_default().min(REST_CAP));
         self.streak = self.streak.saturating_add(1).min(STREAK_MAX);
-        self.streak_until = Some(now + rest);
-        self.rest_until(now + rest, if is_unreachable { Why::Unreachable } else { Why::Failures }, now)
+        let until = after(now, rest);
+        self.streak_until = Some(until);
+        self.rest_until(until, if is_unreachable { Why::Unreachable } else { Why::Failures }, now)
     }
 
     fn rest(&mut self, rest: Duration, why: Why, now: Instant) -> Effect {
-        let cap = if why == Why::Credential { REST_CAP.max(rest) } else { REST_CAP };
-        self.rest_until(now + rest.min(cap), why, now)
+        self.rest_until(after(now, capped(rest, why)), why, now)
     }
 
     fn rest_until(&mut self, until: Instant, why: Why, now: Instant) -> Effect {
@@ -303,6 +307,18 @@ impl Breaker {
             Phase::Closed { .. } => None,
             Phase::Resting { until, why, .. } => Some((until, why)),
         }
+    }
+}
+
+fn after(now: Instant, rest: Duration) -> Instant {
+    now + rest.min(REST_LONGEST)
+}
+
+/// What a provider may ask for; how long a refused key rests is our own rule.
+fn capped(rest: Duration, why: Why) -> Duration {
+    match why {
+        Why::Credential => rest,
+        Why::Failures | Why::Unreachable | Why::Quota | Why::RetryAfter | Why::Paced => rest.min(REST_CAP),
     }
 }
 

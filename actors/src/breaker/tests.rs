@@ -421,6 +421,37 @@ fn a_panicking_pool_ignores_our_own_conclusions_and_nothing_a_provider_said() {
     }
 }
 
+#[test]
+fn a_call_that_got_through_says_more_than_a_probe_that_did_not() {
+    let mut bench = Bench::new();
+    unreachable(&mut bench);
+    bench.wait(secs(5)).hear(Event::Probed(Finding::Dead));
+
+    let effect = bench.hear(Event::Judged(Verdict::Works));
+
+    assert_eq!(effect, Some(Effect::Resumes));
+}
+
+#[test]
+fn no_rules_are_too_large_to_rest_by() {
+    let mut bench = Bench::new();
+    bench.rules.rest = Duration::MAX;
+    bench.rules.rest_max = Duration::MAX;
+    bench.rules.credential_rest = Duration::MAX;
+    bench.rules.window = Duration::MAX;
+
+    let mut rests = Vec::new();
+    for _ in 0..5 {
+        bench.tally.answered += 1;
+        let verdict = Verdict::Ill { is_unreachable: true, retry_after: Some(Duration::MAX), tally: bench.tally };
+        rests.push(bench.breaker.on(Event::Reported(verdict), bench.now, 0, &bench.rules));
+    }
+    rests.push(bench.breaker.on(Event::Probed(Finding::Dead), bench.now, 0, &bench.rules));
+    rests.push(bench.breaker.on(Event::Reported(Verdict::Refused), bench.now, 0, &bench.rules));
+
+    assert!(rests.iter().any(Option::is_some));
+}
+
 fn verdicts() -> impl Strategy<Value = Verdict> {
     let wait = || prop_oneof![Just(None), (1u64..10_000_000).prop_map(|ms| Some(Duration::from_millis(ms)))];
     let tally = || {

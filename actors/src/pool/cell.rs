@@ -30,7 +30,7 @@ pub(crate) struct Ask {
 pub(crate) struct Member {
     pub(crate) at: usize,
     pub(crate) weight: u64,
-    pub(crate) rules: TargetRules,
+    pub(crate) rules: Arc<TargetRules>,
     /// Its target; of a wildcard member, the one of all names that have not succeeded yet.
     pub(crate) common: Arc<Target>,
     /// Of a wildcard member: the names that have.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::{AbortHandle, JoinSet};
@@ -13,11 +13,12 @@ use super::logic::{Rounds, patience, period};
 use crate::breaker::actor::{Fact, News};
 use crate::breaker::logic::Finding;
 use crate::inbox::{Knock, knock};
+use crate::layout::TargetRules;
 use crate::ports::Probed;
 use crate::registry::House;
 use crate::restart::Intensity;
 use crate::supervise::{Branch, poisoned};
-use crate::target::{Provider, Resting};
+use crate::target::{Provider, Target};
 use crate::vitals::Role;
 
 /// `probers ─ probe:<provider>`.
@@ -59,27 +60,39 @@ impl Drop for Round {
     }
 }
 
+/// A target to probe, and the rules it rests by.
+type Probing = (Arc<Target>, Arc<TargetRules>);
+
+/// The provider's targets that a probe can help now, and how often each is probed. Others are struck off: a rest that is
+/// over is left to the next call, and when that fails the target is watched again.
+fn resting(provider: &Provider, now: Instant) -> (BTreeMap<TargetId, Probing>, BTreeMap<TargetId, Duration>) {
+    let (mut targets, mut periods) = (BTreeMap::new(), BTreeMap::new());
+    provider.resting().retain(|id, resting| {
+        let target = resting.target.upgrade();
+        let rest = target.as_ref().and_then(|target| target.breaker.read().rest_in_force());
+        let period = rest.filter(|(until, _)| *until > now).and_then(|(_, why)| period(why, &resting.rules));
+        let (Some(target), Some(period)) = (target, period) else { return false };
+        targets.insert(id.clone(), (target, resting.rules.clone()));
+        periods.insert(id.clone(), period);
+        true
+    });
+    (targets, periods)
+}
+
 impl Prober {
     fn look(&self, myself: &ActorRef<Knock>, round: &mut Round) {
         let Some(provider) = &self.provider else { return };
         provider.calls.drain(|()| {});
         let now = self.house.now();
-        let mut resting: BTreeMap<TargetId, Resting> = provider.resting().clone();
-        let mut periods = BTreeMap::new();
-        resting.retain(|id, resting| {
-            let rest = resting.target.breaker.read().rest_in_force();
-            // A rest that is over is left to the next call.
-            let period = rest.filter(|(until, _)| *until > now).and_then(|(_, why)| period(why, &resting.rules));
-            period.map(|period| periods.insert(id.clone(), period)).is_some()
-        });
+        let (targets, periods) = resting(provider, now);
         while let Some(landed) = round.in_air.try_join_next() {
             if let Ok(id) = landed {
                 round.rounds.landed(&id);
             }
         }
         for id in round.rounds.begin(&periods, now, || self.house.dice()) {
-            if let Some(resting) = resting.get(&id) {
-                self.probe(myself, provider.clone(), resting.clone(), round);
+            if let Some((target, rules)) = targets.get(&id) {
+                self.probe(myself, (target.clone(), rules.clone()), round);
             }
         }
         if let Some(timer) = round.timer.take() {
@@ -95,10 +108,9 @@ impl Prober {
         }
     }
 
-    fn probe(&self, myself: &ActorRef<Knock>, provider: Arc<Provider>, resting: Resting, round: &mut Round) {
+    fn probe(&self, myself: &ActorRef<Knock>, (target, rules): Probing, round: &mut Round) {
         let (house, myself) = (self.house.clone(), myself.clone());
         round.in_air.spawn(async move {
-            let Resting { target, rules } = resting;
             let id = target.id.clone();
             // In a task of its own, so that a fault of the port lands as one that learned nothing.
             let prober = house.settings.prober.clone();
@@ -118,7 +130,7 @@ impl Prober {
             if let Some(finding) = finding {
                 let fact = Fact { target, rules, at: house.now(), news: News::Probed(finding) };
                 // Refused is counted at the door; the next probe says the same.
-                provider.facts.post(fact).ok();
+                fact.target.provider.clone().facts.post(fact).ok();
             }
             knock(&myself, Knock::Tick);
             id
