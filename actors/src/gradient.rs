@@ -67,6 +67,7 @@ impl Gradient {
     /// Takes in what happened since the last time, with `in_flight` calls running now.
     pub(crate) fn observe(&mut self, news: Tally, in_flight: u32, now: Instant) {
         self.pending.succeeded = self.pending.succeeded.saturating_add(news.succeeded);
+        self.pending.timed = self.pending.timed.saturating_add(news.timed);
         self.pending.failed = self.pending.failed.saturating_add(news.failed);
         self.pending.first_token_us = self.pending.first_token_us.saturating_add(news.first_token_us);
         let is_time = now.saturating_duration_since(self.since) >= SAMPLE_TIME;
@@ -80,7 +81,9 @@ impl Gradient {
             self.set(self.limit_fine - self.limit_fine / 10);
             return;
         }
-        let short_ns = (sample.first_token_us / sample.succeeded.max(1)).saturating_mul(1_000).max(1);
+        // Whole replies do not tell when their first token was made.
+        let Some(short_us) = sample.first_token_us.checked_div(sample.timed) else { return };
+        let short_ns = short_us.saturating_mul(1_000).max(1);
         self.learn(short_ns);
         // An idle target says nothing about how many it could bear.
         if u64::from(in_flight).saturating_mul(2 * FINE) < self.limit_fine {
@@ -121,7 +124,13 @@ mod tests {
     }
 
     fn calls(count: u64, first_token_ms: u64) -> Tally {
-        Tally { answered: count, succeeded: count, failed: 0, first_token_us: count * first_token_ms * 1000 }
+        Tally {
+            answered: count,
+            succeeded: count,
+            timed: count,
+            failed: 0,
+            first_token_us: count * first_token_ms * 1000,
+        }
     }
 
     #[test]
@@ -180,7 +189,8 @@ mod tests {
             let mut gradient = Gradient::new(bounds, None, start());
 
             for (succeeded, failed, us, in_flight) in steps {
-                let news = Tally { answered: succeeded + failed, succeeded, failed, first_token_us: us * succeeded };
+                let news =
+                    Tally { answered: succeeded + failed, succeeded, timed: succeeded, failed, first_token_us: us * succeeded };
                 gradient.observe(news, in_flight, start());
 
                 prop_assert!(gradient.limit() >= bounds.min && gradient.limit() <= bounds.max);

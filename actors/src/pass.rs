@@ -106,12 +106,9 @@ impl Pass {
         if std::mem::replace(&mut self.has_succeeded, true) {
             return;
         }
-        for traffic in [Some(&self.target.traffic), self.member.names.as_ref().map(|names| &names.traffic)] {
-            match (traffic, first_token) {
-                (Some(traffic), Some(first_token)) => traffic.succeeded(self.lane, first_token),
-                (Some(traffic), None) => traffic.answered(self.lane),
-                (None, _) => {}
-            }
+        self.target.traffic.succeeded(self.lane, first_token);
+        if let Some(names) = &self.member.names {
+            names.traffic.succeeded(self.lane, first_token);
         }
         self.pool.mark();
         if let Some(asked) = self.unknown.take() {

@@ -41,6 +41,8 @@ struct Lane {
     answered: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
+    /// Successes of which the time to the first token is known.
+    timed: AtomicU64,
     first_token_us: AtomicU64,
 }
 
@@ -49,8 +51,10 @@ struct Lane {
 pub(crate) struct Tally {
     /// Calls that got an answer of any kind.
     pub(crate) answered: u64,
-    /// Calls that got a first token.
+    /// Calls that went well.
     pub(crate) succeeded: u64,
+    /// Those of which the time to the first token is known.
+    pub(crate) timed: u64,
     /// Calls that failed, the client's own faults left out.
     pub(crate) failed: u64,
     /// All times to the first token together.
@@ -63,6 +67,7 @@ impl Tally {
         Self {
             answered: self.answered.saturating_sub(earlier.answered),
             succeeded: self.succeeded.saturating_sub(earlier.succeeded),
+            timed: self.timed.saturating_sub(earlier.timed),
             failed: self.failed.saturating_sub(earlier.failed),
             first_token_us: self.first_token_us.saturating_sub(earlier.first_token_us),
         }
@@ -93,11 +98,15 @@ impl Traffic {
         self.lanes.get(lane % self.lanes.len().max(1))
     }
 
-    pub(crate) fn succeeded(&self, lane: usize, first_token: Duration) {
+    /// Counts a call that went well; a whole reply does not tell when its first token was made.
+    pub(crate) fn succeeded(&self, lane: usize, first_token: Option<Duration>) {
         let Some(lane) = self.lane(lane) else { return };
         lane.answered.fetch_add(1, Relaxed);
         lane.succeeded.fetch_add(1, Relaxed);
-        lane.first_token_us.fetch_add(u64::try_from(first_token.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        if let Some(first_token) = first_token {
+            lane.timed.fetch_add(1, Relaxed);
+            lane.first_token_us.fetch_add(u64::try_from(first_token.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        }
     }
 
     pub(crate) fn failed(&self, lane: usize) {
@@ -115,6 +124,7 @@ impl Traffic {
         self.lanes.iter().fold(Tally::default(), |sum, lane| Tally {
             answered: sum.answered.saturating_add(lane.answered.load(Relaxed)),
             succeeded: sum.succeeded.saturating_add(lane.succeeded.load(Relaxed)),
+            timed: sum.timed.saturating_add(lane.timed.load(Relaxed)),
             failed: sum.failed.saturating_add(lane.failed.load(Relaxed)),
             first_token_us: sum.first_token_us.saturating_add(lane.first_token_us.load(Relaxed)),
         })

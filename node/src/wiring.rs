@@ -105,8 +105,7 @@ const fn verdict(status: u16) -> Probed {
     match status {
         200..=299 => Probed::Alive,
         401 | 403 => Probed::CredentialRefused,
-        500.. => Probed::Dead,
-        // It answers, but has no such list, or no time for it.
+        // It answers, but has no such list, or no time for it. Whether its models answer too, a call has to find out.
         _ => Probed::Answers,
     }
 }
@@ -123,8 +122,8 @@ mod tests {
             (403, Probed::CredentialRefused),
             (404, Probed::Answers),
             (429, Probed::Answers),
-            (500, Probed::Dead),
-            (529, Probed::Dead),
+            (500, Probed::Answers),
+            (529, Probed::Answers),
         ] {
             assert_eq!(verdict(status), probed, "{status}");
         }

@@ -108,6 +108,10 @@ impl Breakers {
                 }
                 provider.resting().remove(&target.id);
             }
+            Some(Effect::Suspects) => {
+                debug!(target = %target.id, "a call reached nobody, a probe is to say whether anybody is there");
+                self.watch(provider, &target, rules, Why::Unreachable);
+            }
             None => {}
         }
         // Only now: whoever takes the place next reads what was decided.

@@ -22,6 +22,10 @@ use crate::traffic::Tally;
 pub(crate) const REST_CAP: Duration = Duration::from_secs(24 * 3600);
 /// Nothing rests for longer, whatever the rules say: beyond some point a time cannot be told any more.
 const REST_LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A suspicion that no probe has cleared up is forgotten after this.
+const SUSPECT_FOR: Duration = Duration::from_secs(30);
+/// A target that only probes say is dead is tried by a call after this.
+const PROBES_BELIEVED_FOR: Duration = Duration::from_secs(600);
 /// The least pause of a target that asked for one without saying how long.
 const PACE_MIN: Duration = Duration::from_secs(1);
 
@@ -84,6 +88,8 @@ pub(crate) enum Effect {
     Ends,
     /// Calls as ever.
     Resumes,
+    /// Calls as ever, but a probe is wanted.
+    Suspects,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +111,8 @@ pub(crate) struct Breaker {
     phase: Phase,
     ill: Evidence,
     busy: Evidence,
+    /// Since when a probe is wanted, because a call reached nobody.
+    suspect_since: Option<Instant>,
     /// Rests for failures in a row, and when the last of them was due to end.
     streak: u32,
     streak_until: Option<Instant>,
@@ -116,6 +124,7 @@ impl Breaker {
             phase: Phase::Closed { slow_from: None },
             ill: Evidence::default(),
             busy: Evidence::default(),
+            suspect_since: None,
             streak: 0,
             streak_until: None,
         }
@@ -127,8 +136,7 @@ impl Breaker {
             (Phase::Closed { .. }, Event::Reported(verdict) | Event::Judged(verdict)) => {
                 self.weigh(verdict, now, dice, rules)
             }
-            // Only resting targets are probed: an answer that comes after the rest has nothing to end.
-            (Phase::Closed { .. }, Event::Probed(_)) => None,
+            (Phase::Closed { .. }, Event::Probed(finding)) => self.clear_up(finding, now, dice, rules),
             (Phase::Resting { until, .. }, Event::Judged(verdict)) if until <= now => {
                 self.judge(verdict, now, dice, rules)
             }
@@ -153,8 +161,15 @@ impl Breaker {
         match verdict {
             Verdict::Works => None,
             Verdict::Ill { is_unreachable, retry_after, tally } => {
-                let is_enough = self.ill.count(now, tally, rules);
-                is_enough.then(|| self.trip(is_unreachable, retry_after, now, dice, rules))
+                if self.ill.count(now, tally, rules) {
+                    return Some(self.trip(is_unreachable, retry_after, now, dice, rules));
+                }
+                // A target that is dead gets few calls while others do well, so failures add up slowly, each at the cost
+                // of somebody's patience. A probe costs nothing.
+                is_unreachable.then(|| {
+                    self.suspect_since = Some(now);
+                    Effect::Suspects
+                })
             }
             Verdict::Busy { retry_after: Some(floor), .. } => Some(self.rest(floor, Why::RetryAfter, now)),
             Verdict::Busy { retry_after: None, tally } => {
@@ -165,6 +180,25 @@ impl Breaker {
             Verdict::Exhausted { retry_after } => Some(self.rest(quota_rest(retry_after, rules), Why::Quota, now)),
             Verdict::Spent { reset } => Some(self.rest(pace(reset), Why::Paced, now)),
         }
+    }
+
+    /// A probe of a target that takes calls.
+    fn clear_up(&mut self, finding: Finding, now: Instant, dice: u64, rules: &TargetRules) -> Option<Effect> {
+        let is_suspect = self.is_suspect(now);
+        self.suspect_since = None;
+        match finding {
+            // A call and a probe, one after the other, have reached nobody.
+            Finding::Dead if is_suspect => Some(self.trip(true, None, now, dice, rules)),
+            Finding::CredentialRefused if is_suspect => Some(self.rest(rules.credential_rest, Why::Credential, now)),
+            // An answer that comes after the rest has nothing to end.
+            Finding::Alive | Finding::Answers | Finding::Dead | Finding::CredentialRefused => None,
+        }
+    }
+
+    /// Whether a probe is wanted of a target that takes calls.
+    pub(crate) fn is_suspect(&self, now: Instant) -> bool {
+        let is_closed = matches!(self.phase, Phase::Closed { .. });
+        is_closed && self.suspect_since.is_some_and(|since| now.saturating_duration_since(since) <= SUSPECT_FOR)
     }
 
     /// The one call on probation.
@@ -219,7 +253,12 @@ impl Breaker {
                 }
                 Some(Effect::Ends)
             }
-            // No traffic but probes while they say that nobody is there.
+            // No traffic but probes while they say that nobody is there; but some servers have no list of models to give.
+            (Finding::Dead, Why::Unreachable)
+                if now.saturating_duration_since(self.rested_from(now)) > PROBES_BELIEVED_FOR =>
+            {
+                None
+            }
             (Finding::Dead, Why::Unreachable) => {
                 let longer = after(now, rules.rest.min(rules.rest_max));
                 (longer > until).then(|| self.rest_until(longer, Why::Unreachable, now))
@@ -266,6 +305,7 @@ impl Breaker {
 
     fn rest_until(&mut self, until: Instant, why: Why, now: Instant) -> Effect {
         self.phase = Phase::Resting { from: self.rested_from(now), until, why };
+        self.suspect_since = None;
         self.ill.forget();
         self.busy.forget();
         Effect::Rests { until, why }

@@ -96,7 +96,7 @@ impl Bench {
     fn rests_for(&self, effect: Option<Effect>) -> Option<(Duration, Why)> {
         match effect {
             Some(Effect::Rests { until, why }) => Some((until - self.now, why)),
-            Some(Effect::Ends | Effect::Resumes) | None => None,
+            Some(Effect::Ends | Effect::Resumes | Effect::Suspects) | None => None,
         }
     }
 }
@@ -458,6 +458,7 @@ fn verdicts() -> impl Strategy<Value = Verdict> {
         (0u64..1000, 0u64..1000).prop_map(|(ok, failed)| Tally {
             answered: ok + failed,
             succeeded: ok,
+            timed: ok,
             failed,
             first_token_us: 0,
         })
@@ -567,4 +568,40 @@ proptest! {
             prop_assert!(live.iter().flatten().count() <= 1);
         }
     }
+}
+
+#[test]
+fn one_call_that_reached_nobody_makes_a_target_suspect_and_a_probe_decides() {
+    for (finding, is_resting) in [(Finding::Dead, true), (Finding::Alive, false), (Finding::Answers, false)] {
+        let mut bench = Bench::new();
+        bench.tally.answered += 1;
+        let unreachable = Verdict::Ill { is_unreachable: true, retry_after: None, tally: bench.tally };
+
+        assert_eq!(bench.hear(Event::Reported(unreachable)), Some(Effect::Suspects));
+        assert!(bench.breaker.is_suspect(bench.now));
+        let effect = bench.hear(Event::Probed(finding));
+
+        assert_eq!(matches!(effect, Some(Effect::Rests { why: Why::Unreachable, .. })), is_resting, "{finding:?}");
+        assert!(!bench.breaker.is_suspect(bench.now), "one probe is enough");
+        if !is_resting {
+            assert_eq!(bench.hear(Event::Probed(Finding::Dead)), None, "without suspicion no probe rests it");
+        }
+    }
+}
+
+#[test]
+fn probes_are_not_believed_for_ever() {
+    let mut bench = Bench::new();
+    let unreachable = Verdict::Ill { is_unreachable: true, retry_after: None, tally: bench.tally };
+    bench.hear(Event::Reported(unreachable));
+    bench.hear(Event::Probed(Finding::Dead));
+
+    let mut is_open = false;
+    for _ in 0..1_000 {
+        bench.now += Duration::from_secs(2);
+        bench.hear(Event::Probed(Finding::Dead));
+        is_open |= bench.breaker.rest_in_force().is_some_and(|(until, _)| until <= bench.now);
+    }
+
+    assert!(is_open, "a live call may try a target whose list of models never comes");
 }

@@ -55,7 +55,7 @@ impl Learned {
     pub(crate) fn observe(&mut self, tally: Tally, now: Instant) -> Tally {
         let news = tally.since(self.seen);
         self.seen = tally;
-        if let Some(sample_us) = news.first_token_us.checked_div(news.succeeded) {
+        if let Some(sample_us) = news.first_token_us.checked_div(news.timed) {
             self.latency_fine = mean(self.latency_fine, sample_us.saturating_mul(FINE), self.latency_at, now);
             self.latency_at = Some(now);
         }

@@ -53,6 +53,7 @@ impl Bench {
     fn after(&mut self, wait: Duration, succeeded: u64, first_token: Duration, failed: u64) -> &mut Self {
         self.now += wait;
         self.tally.succeeded += succeeded;
+        self.tally.timed += succeeded;
         self.tally.failed += failed;
         self.tally.answered += succeeded + failed;
         self.tally.first_token_us += succeeded * u64::try_from(first_token.as_micros()).unwrap();

@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
 use troupe_proto::id::TargetId;
 
-use super::logic::{Rounds, patience, period};
+use super::logic::{Rounds, SUSPECT, patience, period};
 use crate::breaker::actor::{Fact, News};
 use crate::breaker::logic::Finding;
 use crate::inbox::{Knock, knock};
@@ -69,8 +69,11 @@ fn resting(provider: &Provider, now: Instant) -> (BTreeMap<TargetId, Probing>, B
     let (mut targets, mut periods) = (BTreeMap::new(), BTreeMap::new());
     provider.resting().retain(|id, resting| {
         let target = resting.target.upgrade();
-        let rest = target.as_ref().and_then(|target| target.breaker.read().rest_in_force());
-        let period = rest.filter(|(until, _)| *until > now).and_then(|(_, why)| period(why, &resting.rules));
+        let breaker = target.as_ref().map(|target| target.breaker.read());
+        let rest = breaker.as_ref().and_then(|breaker| breaker.rest_in_force());
+        let of_rest = rest.filter(|(until, _)| *until > now).and_then(|(_, why)| period(why, &resting.rules));
+        let is_suspect = breaker.is_some_and(|breaker| breaker.is_suspect(now));
+        let period = of_rest.or_else(|| is_suspect.then_some(SUSPECT));
         let (Some(target), Some(period)) = (target, period) else { return false };
         targets.insert(id.clone(), (target, resting.rules.clone()));
         periods.insert(id.clone(), period);

@@ -13,6 +13,8 @@ pub(crate) const IN_AIR_MAX: usize = 8;
 /// A target that cannot be reached is probed this often, or twice a rest where rests are shorter: the answer must come
 /// before the rest is over, or a call would find out.
 const UNREACHABLE: Duration = Duration::from_secs(2);
+/// A target that a call did not reach is probed as soon as this.
+pub(crate) const SUSPECT: Duration = Duration::from_millis(200);
 /// A key that was refused is tried this often.
 const CREDENTIAL: Duration = Duration::from_secs(30);
 /// No probe comes sooner after another.

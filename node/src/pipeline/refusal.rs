@@ -21,6 +21,8 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     pub(crate) param: Option<Box<str>>,
     pub(crate) fault: Option<Fault>,
+    /// Whether the provider does not have the model: another may.
+    pub(crate) is_unknown_model: bool,
     /// What the operator may read and the client may not.
     pub(crate) detail: Option<Box<str>>,
     pub(crate) retry_after: Option<Duration>,
@@ -40,6 +42,7 @@ impl Refusal {
             message: message.into(),
             param: None,
             fault: None,
+            is_unknown_model: false,
             detail: None,
             retry_after: None,
             is_spent: false,

@@ -239,6 +239,8 @@ impl Visit {
 
     fn tell(&mut self, lane: Lane, refusal: &Refusal, fault: Fault) {
         let at = clock::now();
+        // A target that does not have one model is well; where clients name models, one typo must not rest it.
+        let fault = if refusal.is_unknown_model { Fault::Client } else { fault };
         if let Some(attempt) = self.slot(lane) {
             let is_unreachable = matches!(refusal.code, ErrorCode::ProviderUnreachable | ErrorCode::ProviderTimeout);
             attempt.pass.failed(Failure { fault, is_unreachable, retry_after: refusal.retry_after, at });

@@ -301,11 +301,19 @@ impl Routed {
         let now = clock::now();
         let fault = refusal.fault.unwrap_or(Fault::Provider);
         let wait = match fault {
+            _ if refusal.is_unknown_model => None,
             Fault::Provider => Some(self.backoff(served, &retries)),
             Fault::Capacity => Some(refusal.retry_after.unwrap_or_else(|| self.backoff(served, &retries))),
             Fault::Client | Fault::Credential | Fault::Quota | Fault::ContextLength | Fault::Ours => None,
         };
         let again = wait.and_then(|wait| now.checked_add(wait));
+        // A model that the spec names, and that a provider does not have, another may have. One that the client named is the
+        // client's.
+        let fault = match refusal.is_unknown_model {
+            true if served.member().label.is_some() => Fault::Provider,
+            true => Fault::Client,
+            false => fault,
+        };
         sofar.failed = Some(self.plan.failed(served.at, fault, again));
         sofar.retries = Some(retries);
         sofar.keep(refusal);
