@@ -66,11 +66,17 @@ impl Drop for Process {
 }
 
 /// A node in a process of its own.
-struct Running {
+pub(crate) struct Running {
     process: Process,
-    data: std::net::SocketAddr,
+    pub(crate) data: std::net::SocketAddr,
     /// The key it made, if it made one.
-    key: Option<String>,
+    pub(crate) key: Option<String>,
+}
+
+impl Running {
+    pub(crate) fn id(&self) -> u32 {
+        self.process.child.id()
+    }
 }
 
 impl Site {
@@ -126,7 +132,7 @@ impl Site {
         said
     }
 
-    async fn serve(&self, more: &[&str]) -> Running {
+    pub(crate) async fn serve(&self, more: &[&str]) -> Running {
         self.serve_with(more, None).await
     }
 

@@ -1,6 +1,5 @@
 //! One client's connection: which HTTP it speaks, how long it may live, how it ends.
 
-use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -20,6 +19,7 @@ use super::body::Held;
 use super::guard::{Busy, Guarded, Patience, TooLarge, idle_for, left_unheard};
 use super::rare::Rare;
 use super::readers::Readers;
+use super::seat::Seat;
 use super::serve::{refuse_head, serve};
 use super::socket::Socket;
 use super::worker::WorkerOptions;
@@ -49,7 +49,7 @@ const HEAD_BUFFER_MIN: usize = 64 << 10;
 /// Serves a connection until it ends, its time is up, or the node drains.
 pub(super) async fn run(
     tcp: TcpStream,
-    peer: SocketAddr,
+    (peer, seat): (SocketAddr, Seat),
     thread: Arc<Thread>,
     options: Arc<WorkerOptions>,
     mut flow: watch::Receiver<Flow>,
@@ -58,7 +58,7 @@ pub(super) async fn run(
         None => match spoken(sniff(&tcp, thread.house.limits.header_timeout), &mut flow).await {
             Some(Ok(Some(version))) => {
                 let socket = Socket::new(tcp);
-                http(socket.clone(), &socket, version, peer, thread, &options, flow).await
+                http(socket.clone(), &socket, version, (peer, seat), thread, &options, flow).await
             }
             Some(Ok(None)) | None => Ok(()),
             Some(Err(error)) => Err(Ended::Io(error)),
@@ -72,7 +72,7 @@ pub(super) async fn run(
                         Some(b"h2") => Version::H2,
                         Some(_) | None => Version::H1,
                     };
-                    http(tls, &socket, version, peer, thread, &options, flow).await
+                    http(tls, &socket, version, (peer, seat), thread, &options, flow).await
                 }
                 Some(Ok(Err(error))) => Err(Ended::Io(error)),
                 Some(Err(_)) => Err(Ended::Io(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))),
@@ -137,7 +137,7 @@ async fn http<S>(
     stream: S,
     socket: &Socket,
     version: Version,
-    peer: SocketAddr,
+    (peer, seat): (SocketAddr, Seat),
     thread: Arc<Thread>,
     options: &WorkerOptions,
     mut flow: watch::Receiver<Flow>,
@@ -146,7 +146,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = thread.house.limits;
-    let busy = Arc::new(Busy::default());
+    let busy = Arc::new(Busy::new(seat));
     let head = (version == Version::H1).then_some(limits.header_timeout);
     let too_large = (version == Version::H1).then(|| {
         let thread = thread.clone();
@@ -168,7 +168,7 @@ where
             match version {
                 Version::H1 => idle_for(&watched, IDLE).await,
                 // Pings tell whether anybody is there.
-                Version::H2 => pending().await,
+                Version::H2 => idle_for(&watched, Duration::MAX).await,
             }
         };
         tokio::select! {

@@ -16,9 +16,12 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::seat::Seat;
+
 /// Requests of one connection: those being served, and all there ever were.
 #[derive(Default)]
 pub(super) struct Busy {
+    seat: Seat,
     now: AtomicUsize,
     ever: AtomicUsize,
     /// Whether the last read gave bytes: nobody is waiting for more then, nor for the end.
@@ -26,7 +29,12 @@ pub(super) struct Busy {
 }
 
 impl Busy {
+    pub(super) fn new(seat: Seat) -> Self {
+        Self { seat, ..Self::default() }
+    }
+
     pub(super) fn enter(self: &Arc<Self>) -> BusyGuard {
+        self.seat.wake();
         self.now.fetch_add(1, Ordering::Relaxed);
         self.ever.fetch_add(1, Ordering::Relaxed);
         BusyGuard(self.clone())
@@ -43,21 +51,30 @@ impl Busy {
     }
 }
 
-/// How often a connection is looked at whether it is still of use.
-const IDLE_LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often a connection is looked at that is in use.
+const LOOK_WHILE_AWAKE_EVERY: Duration = Duration::from_secs(1);
+/// And one that was seen to be of no use for that long.
+const LOOK_WHILE_ASLEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Resolves when a connection has had no request for `limit`, or soon after. One timer a minute, and nothing a request.
+/// Resolves when a connection has had no request for `limit`, or soon after. One timer a second, a minute while there
+/// are none, and nothing a request. A connection that has had none between two looks does not count as in use.
 pub(super) async fn idle_for(busy: &Busy, limit: Duration) {
-    let every = IDLE_LOOK_EVERY.min(limit);
-    let (mut seen, mut quiet) = (None, Duration::ZERO);
-    while quiet < limit {
+    let (mut seen, mut quiet, mut every) = (None, Duration::ZERO, Duration::ZERO);
+    loop {
         let ever = busy.ever.load(Ordering::Relaxed);
-        let is_quiet = busy.is_idle() && seen == Some(ever);
-        quiet = if is_quiet { quiet + every } else { Duration::ZERO };
-        seen = Some(ever);
-        if quiet < limit {
-            tokio::time::sleep(every).await;
+        if busy.is_idle() && seen == Some(ever) {
+            busy.seat.sleep();
+            quiet = quiet.saturating_add(every);
+            if quiet >= limit {
+                return;
+            }
+            every = LOOK_WHILE_ASLEEP_EVERY.min(limit);
+        } else {
+            quiet = Duration::ZERO;
+            every = LOOK_WHILE_AWAKE_EVERY.min(limit);
         }
+        seen = Some(ever);
+        tokio::time::sleep(every).await;
     }
 }
 

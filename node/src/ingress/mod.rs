@@ -7,6 +7,7 @@ mod listener;
 mod rare;
 mod readers;
 mod routes;
+mod seat;
 mod serve;
 mod socket;
 mod worker;

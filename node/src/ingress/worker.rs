@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::conn;
+use super::seat::{Seat, Seats};
 use crate::flow::{Flow, reached};
 use crate::house::{House, Thread};
 
@@ -38,11 +38,14 @@ pub(super) struct Arrival {
     pub(super) place: Box<dyn Send>,
 }
 
+/// A connection and its seat at a data thread.
+type Seated = (Arrival, Seat);
+
 /// A data thread, seen from outside.
 pub struct Worker {
     thread: Arc<Thread>,
-    arrivals: mpsc::Sender<Arrival>,
-    open: Arc<AtomicUsize>,
+    arrivals: mpsc::Sender<Seated>,
+    seats: Arc<Seats>,
     join: Option<JoinHandle<()>>,
 }
 
@@ -59,25 +62,23 @@ impl Worker {
     ) -> io::Result<Self> {
         let thread = Arc::new(Thread::new(index, house.clone()));
         let (arrivals, inbox) = mpsc::channel(HANDOVER);
-        let open = Arc::new(AtomicUsize::new(0));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("troupe-blocking")
             .build()?;
-        let served = (thread.clone(), open.clone());
+        let served = thread.clone();
         let join = std::thread::Builder::new().name(format!("troupe-data-{index}")).spawn(move || {
-            let (thread, open) = served;
-            runtime.block_on(work(inbox, thread, open, Arc::new(options), flow));
+            runtime.block_on(work(inbox, served, Arc::new(options), flow));
             // Dropped, it would wait for a name that is still being resolved.
             runtime.shutdown_background();
         })?;
-        Ok(Self { thread, arrivals, open, join: Some(join) })
+        Ok(Self { thread, arrivals, seats: Arc::default(), join: Some(join) })
     }
 
-    /// How much it has to do: requests first, then connections, so that idle connections spread too.
+    /// How much it has to do: new connections go where it is least.
     pub(super) fn load(&self) -> (usize, usize) {
-        (self.thread.in_flight(), self.open.load(Ordering::Relaxed))
+        self.seats.load(self.thread.in_flight())
     }
 
     /// Hands a connection over.
@@ -85,11 +86,7 @@ impl Worker {
     /// # Errors
     /// The connection back, if the thread is gone.
     pub(super) async fn take(&self, arrival: Arrival) -> Result<(), Arrival> {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        self.arrivals.send(arrival).await.map_err(|refused| {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            refused.0
-        })
+        self.arrivals.send((arrival, self.seats.take())).await.map_err(|refused| refused.0.0)
     }
 
     /// Waits for the thread to end, which it does when it drains and its last connection closed, or when `Worker`s of
@@ -104,9 +101,8 @@ impl Worker {
 
 /// The life of a data thread.
 async fn work(
-    mut inbox: mpsc::Receiver<Arrival>,
+    mut inbox: mpsc::Receiver<Seated>,
     thread: Arc<Thread>,
-    open: Arc<AtomicUsize>,
     options: Arc<WorkerOptions>,
     mut flow: watch::Receiver<Flow>,
 ) {
@@ -115,14 +111,13 @@ async fn work(
     let client = thread.client.clone();
     let serve = {
         let flow = flow.clone();
-        move |Arrival { socket, peer, place }: Arrival| {
-            let (thread, options, flow, open) = (thread.clone(), options.clone(), flow.clone(), open.clone());
+        move |(Arrival { socket, peer, place }, seat): Seated| {
+            let (thread, options, flow) = (thread.clone(), options.clone(), flow.clone());
             async move {
                 match tokio::net::TcpStream::from_std(socket) {
-                    Ok(socket) => conn::run(socket, peer, thread, options, flow).await,
+                    Ok(socket) => conn::run(socket, (peer, seat), thread, options, flow).await,
                     Err(error) => tracing::warn!(%error, "a connection could not be taken up"),
                 }
-                open.fetch_sub(1, Ordering::Relaxed);
                 drop(place);
             }
         }
