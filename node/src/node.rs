@@ -25,6 +25,7 @@ use crate::config::{self, AccessLog as AccessSetting, Boot, ReloadCounters, Relo
 use crate::flow::Flow;
 use crate::house::{House, Limits, Seams};
 use crate::ingress::{Listener, ListenerOptions, Worker, WorkerOptions};
+use crate::pipeline;
 use crate::telemetry;
 use crate::telemetry::access_log::{AccessLog, AccessLogError, Closed, Destination};
 use crate::telemetry::metrics::Metrics;
@@ -378,8 +379,9 @@ fn admin_state(
     token: &Secret<String>,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> Arc<AdminState> {
-    let cluster = cluster.clone();
+    let (cluster, agreed) = (cluster.clone(), cluster.clone());
     let (view, actors) = (house.view.clone(), house.actors.clone());
+    let routes = house.view.clone();
     Arc::new(AdminState {
         metrics: house.metrics.clone(),
         learned: Box::new(move || wiring::learned(&view.read(), &actors)),
@@ -396,6 +398,7 @@ fn admin_state(
                 keys: spec.keys.len(),
             }
         }),
+        explain: Box::new(move |question| pipeline::explain(&routes.read(), &agreed.state().spec().keys, question)),
         tls,
     })
 }

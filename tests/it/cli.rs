@@ -67,8 +67,9 @@ impl Drop for Process {
 
 /// A node in a process of its own.
 pub(crate) struct Running {
-    process: Process,
+    pub(crate) process: Process,
     pub(crate) data: std::net::SocketAddr,
+    pub(crate) admin: std::net::SocketAddr,
     /// The key it made, if it made one.
     pub(crate) key: Option<String>,
 }
@@ -98,7 +99,7 @@ impl Site {
         self.dir.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
 
@@ -118,7 +119,7 @@ impl Site {
     }
 
     /// Runs to the end, and gives the exit code and what was said, talk behind data.
-    async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let mut process = self.start(arguments);
         let code = process.ends().await;
         (code, process.out(), process.err())
@@ -130,6 +131,11 @@ impl Site {
         assert_eq!((ended, out.as_str()), (Some(code), ""), "{said}");
         assert!(!said.contains("panicked"), "{said}");
         said
+    }
+
+    /// Where the provider is.
+    pub(crate) fn base_url(&self) -> String {
+        self.mock.openai_url()
     }
 
     pub(crate) async fn serve(&self, more: &[&str]) -> Running {
@@ -146,8 +152,10 @@ impl Site {
             word_behind(&said, "data=").or_else(|| word_behind(&said, "\"data\":\""))
         });
         let data = data.await.parse().unwrap();
-        let key = word_behind(&process.err(), "virtual key app: ");
-        Running { process, data, key }
+        let said = process.err();
+        let admin = word_behind(&said, "admin=").or_else(|| word_behind(&said, "\"admin\":\""));
+        let key = word_behind(&said, "virtual key app: ");
+        Running { process, data, admin: admin.unwrap().parse().unwrap(), key }
     }
 }
 

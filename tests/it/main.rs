@@ -6,6 +6,7 @@ mod bad_input;
 mod cli;
 mod dev;
 mod drain;
+mod explain;
 mod fairness;
 mod faults;
 mod fidelity;

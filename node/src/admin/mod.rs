@@ -5,12 +5,14 @@
 
 pub mod explain;
 mod health;
+mod query;
 mod reply;
 mod routes;
 mod server;
 
 use std::sync::Arc;
 
+use troupe_proto::failure::ErrorCode;
 use troupe_proto::id::Revision;
 use troupe_proto::secret::Secret;
 
@@ -45,9 +47,17 @@ pub struct AdminState {
     pub node: String,
     /// Counts the spec in force.
     pub spec: Box<dyn Fn() -> SpecCounts + Send + Sync>,
+    /// Says where a call of a model would go.
+    pub explain: Box<Explain>,
     /// For HTTPS; `None` serves plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
+
+/// Answers what an operator asks about a route.
+///
+/// # Errors
+/// The code and the sentence of an error: what was asked about does not exist.
+pub type Explain = dyn Fn(&explain::Question) -> Result<explain::Report, (ErrorCode, String)> + Send + Sync;
 
 #[cfg(test)]
 mod tests;

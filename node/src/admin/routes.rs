@@ -1,12 +1,13 @@
 //! What each path of the admin listener answers.
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use serde::Serialize;
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::secret::Secret;
 
 use super::AdminState;
+use super::query;
 use super::reply::{self, Reply};
 use crate::telemetry::metrics;
 
@@ -38,22 +39,23 @@ pub(super) fn answer<B>(state: &AdminState, request: &Request<B>) -> Reply {
         (_, Some(_)) => reply::problem(ErrorCode::MethodNotAllowed, "this path takes GET and HEAD"),
         (method, None) => match authorize(state.token.as_ref(), request.headers()) {
             Err((code, detail)) => reply::problem(code, detail),
-            Ok(()) => guarded(state, method, path),
+            Ok(()) => guarded(state, method, request.uri()),
         },
     }
 }
 
 /// Paths behind the token. Whether one exists is told to operators only.
-fn guarded(state: &AdminState, method: &Method, path: &str) -> Reply {
-    let page: fn(&AdminState) -> Reply = match path {
+fn guarded(state: &AdminState, method: &Method, uri: &Uri) -> Reply {
+    let page: fn(&AdminState, Option<&str>) -> Reply = match uri.path() {
         "/metrics" => {
-            |state| reply::body(StatusCode::OK, metrics::CONTENT_TYPE, state.metrics.render(&(state.learned)()))
+            |state, _| reply::body(StatusCode::OK, metrics::CONTENT_TYPE, state.metrics.render(&(state.learned)()))
         }
-        "/admin/v1/status" => status,
+        "/admin/v1/status" => |state, _| status(state),
+        "/admin/v1/route/explain" => explain,
         _ => return reply::problem(ErrorCode::RouteNotFound, "the admin listener has no such path"),
     };
     match *method {
-        Method::GET | Method::HEAD => page(state),
+        Method::GET | Method::HEAD => page(state, uri.query()),
         _ => reply::problem(ErrorCode::MethodNotAllowed, "this path takes GET and HEAD"),
     }
 }
@@ -71,6 +73,17 @@ fn status(state: &AdminState) -> Reply {
         providers: spec.providers,
         keys: spec.keys,
     })
+}
+
+fn explain(state: &AdminState, query: Option<&str>) -> Reply {
+    let question = match query::question(query) {
+        Ok(question) => question,
+        Err(problem) => return reply::problem(ErrorCode::InvalidField, &problem),
+    };
+    match (state.explain)(&question) {
+        Ok(report) => reply::json(&report),
+        Err((code, problem)) => reply::problem(code, &problem),
+    }
 }
 
 /// `?verbose`, `?verbose=1` and `?verbose=true` ask for it.

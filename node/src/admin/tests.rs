@@ -29,11 +29,20 @@ async fn start(token: Option<&str>) -> Admin {
         token: token.map(|token| Secret::new(token.to_owned())),
         node: "gw-1".to_owned(),
         spec: Box::new(move || counts),
+        explain: Box::new(explain_one),
         tls: None,
     });
     let (shutdown, receiver) = watch::channel(false);
     let served = tokio::spawn(serve(listener, state, receiver));
     Admin { address, health, shutdown, served }
+}
+
+/// A node that knows the model `gpt-4o` and nothing of its targets.
+fn explain_one(question: &explain::Question) -> Result<explain::Report, (ErrorCode, String)> {
+    match question.model.as_str() {
+        "gpt-4o" => Ok(explain::explain(question, &explain::Facts { key: None, pools: Vec::new() }, |_, _| false)),
+        other => Err((ErrorCode::ModelNotFound, format!("no model serves the name {other:?}"))),
+    }
 }
 
 impl Admin {
@@ -111,6 +120,22 @@ async fn status_counts_the_spec_in_force() {
     assert_eq!(body["revision"], 9);
     assert_eq!((&body["models"], &body["providers"], &body["keys"]), (&3.into(), &2.into(), &1.into()));
     assert_eq!((&body["node"], &body["phase"]), (&"gw-1".into(), &"serving".into()));
+}
+
+#[tokio::test]
+async fn a_route_is_explained_to_operators() {
+    let admin = start(Some(TOKEN)).await;
+    let ask = async |query: &str| admin.ask("GET", &format!("/admin/v1/route/explain{query}"), &bearer(TOKEN)).await;
+
+    let known = ask("?model=gpt-4o&target=a").await;
+    assert!(known.starts_with("HTTP/1.1 200"), "{known}");
+    let report: serde_json::Value = serde_json::from_str(known.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((&report["asked"], &report["pin"]), (&"gpt-4o".into(), &"a".into()));
+    let unknown = ask("?model=gpt-5").await;
+    assert!(unknown.starts_with("HTTP/1.1 404") && unknown.contains("model_not_found"), "{unknown}");
+    let malformed = ask("?modell=gpt-5").await;
+    assert!(malformed.starts_with("HTTP/1.1 400") && malformed.contains("none of model, key, target"), "{malformed}");
+    assert!(admin.ask("GET", "/admin/v1/route/explain?model=gpt-4o", "").await.starts_with("HTTP/1.1 401"));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::admin::DEV_DIR;
 use super::serve::{on_control_plane, until_told};
 use super::{Exit, say};
 use crate::config::{Boot, Flags, Literals, Sources, variable};
@@ -14,7 +15,7 @@ use crate::telemetry;
 
 /// Runs a node in front of a simulated provider, and prints how to talk to it.
 pub(super) fn run(flags: Flags) -> anyhow::Result<Exit> {
-    let scratch = std::env::temp_dir().join(format!("troupe-dev-{}", std::process::id()));
+    let scratch = std::env::temp_dir().join(format!("{DEV_DIR}{}", std::process::id()));
     let flags = flags
         .or("data-dir", &scratch.to_string_lossy())
         .or("listen-data", "127.0.0.1:8080")

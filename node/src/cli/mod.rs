@@ -1,8 +1,10 @@
 //! The command line.
 
+mod admin;
 mod config;
 mod dev;
-
+mod output;
+mod route;
 mod serve;
 
 use std::io::Write;
@@ -38,6 +40,9 @@ enum Command {
     /// Works on configuration files.
     #[command(subcommand)]
     Config(config::Command),
+    /// Asks a running node about its routes.
+    #[command(subcommand)]
+    Route(route::Command),
 }
 
 /// What a command came to; the numbers are a contract with scripts.
@@ -45,6 +50,9 @@ enum Command {
 enum Exit {
     Ok = 0,
     Failed = 1,
+    Usage = 2,
+    NotFound = 3,
+    Unreachable = 5,
 }
 
 impl From<Exit> for ExitCode {
@@ -52,24 +60,29 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Ok => Self::from(0),
             Exit::Failed => Self::from(1),
+            Exit::Usage => Self::from(2),
+            Exit::NotFound => Self::from(3),
+            Exit::Unreachable => Self::from(5),
         }
     }
 }
 
-/// Parses the command line, does what it says, and answers with the exit code: 0 done, 1 failed, 2 not understood.
+/// Parses the command line, does what it says, and answers with the exit code: 0 done, 1 failed, 2 not understood, 3 not
+/// found, 5 no node reached.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(flags) => serve::run(&flags),
         Command::Dev(flags) => dev::run(*flags),
         Command::Config(command) => config::run(&command),
+        Command::Route(command) => route::run(&command),
     };
     telemetry::log::flush(LOG_FLUSH);
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
             say(&mut std::io::stderr().lock(), &format!("error: {}\n", told(&error)));
-            Exit::Failed.into()
+            error.downcast_ref().map_or(Exit::Failed, admin::AdminError::exit).into()
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::clock;
 const KEYS_FILE: &str = "made-keys.json";
 
 /// In the data directory: what operators show.
-const TOKEN_FILE: &str = "admin-token";
+pub(crate) const TOKEN_FILE: &str = "admin-token";
 
 const FILE_BYTES: u64 = 64 << 20;
 

@@ -70,7 +70,11 @@ fn bad(name: &str, what: &str) -> Refusal {
 }
 
 impl Pin {
-    fn parse(text: &str) -> Result<Self, Refusal> {
+    /// Reads a target as a client names it.
+    ///
+    /// # Errors
+    /// `invalid_field` for a text that names none.
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let mut parts = text.splitn(3, '/').map(Box::<str>::from);
         let (provider, credential, model) = (parts.next(), parts.next(), parts.next());
         let is_whole = [&credential, &model].iter().all(|part| part.as_ref().is_none_or(|part| !part.is_empty()));

@@ -10,6 +10,7 @@ mod admit;
 mod attempt;
 mod controls;
 mod decode;
+mod explain;
 mod failure;
 mod identify;
 mod late;
@@ -35,6 +36,7 @@ use troupe_dialect::resume::Heard;
 use troupe_proto::failure::{ErrorCode, Fault};
 use troupe_proto::id::RequestId;
 
+pub(crate) use explain::explain;
 pub(crate) use models::models;
 pub(crate) use refusal::Refusal;
 pub(crate) use visit::Visit;

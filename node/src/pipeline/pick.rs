@@ -69,14 +69,14 @@ fn draw(among: impl Iterator<Item = usize> + Clone, weight: impl Fn(usize) -> u6
 }
 
 /// What is known of a candidate.
-struct Seen {
+pub(super) struct Seen {
     /// Smoothed time to first token, failures included; 0 where nobody knows.
-    latency_us: u32,
+    pub(super) latency_us: u32,
     /// Thousandths of its calls that fail.
-    failing: u32,
-    in_flight: u32,
+    pub(super) failing: u32,
+    pub(super) in_flight: u32,
     /// Its weight, and the mean of those it is compared with.
-    share: (u64, u64),
+    pub(super) share: (u64, u64),
 }
 
 impl Seen {
@@ -90,7 +90,7 @@ impl Seen {
 }
 
 /// Whether `first` is worse than `second` by more than a quarter.
-fn is_clearly_worse(first: &Seen, second: &Seen) -> bool {
+pub(super) fn is_clearly_worse(first: &Seen, second: &Seen) -> bool {
     let is_known = first.latency_us > 0 && second.latency_us > 0;
     second.score(is_known) * 4 < first.score(is_known) * 3
 }

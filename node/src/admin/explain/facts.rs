@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use troupe_actors::Why;
 use troupe_proto::id::{KeyId, ModelId, TargetId};
 use troupe_proto::unit::PerMille;
 
@@ -105,31 +106,4 @@ pub enum Standing {
         /// So many.
         limit: u32,
     },
-}
-
-/// Why a target rests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It failed again and again.
-    Failures,
-    /// It could not be reached.
-    Unreachable,
-    /// The provider refused its key.
-    Credential,
-    /// The account is out of quota.
-    Quota,
-    /// The provider said when to come again.
-    RetryAfter,
-    /// Its quota is nearly used up.
-    Paced,
-}
-
-impl Why {
-    /// Whether a panicking pool ignores it.
-    pub const fn is_soft(self) -> bool {
-        match self {
-            Self::Failures | Self::Unreachable => true,
-            Self::Credential | Self::Quota | Self::RetryAfter | Self::Paced => false,
-        }
-    }
 }

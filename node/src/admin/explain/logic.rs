@@ -1,8 +1,9 @@
 use std::time::Duration;
 
+use troupe_actors::Why;
 use troupe_proto::failure::ErrorCode;
 
-use super::facts::{Facts, KeyFacts, MemberFacts, PoolFacts, Question, Standing, Why};
+use super::facts::{Facts, KeyFacts, MemberFacts, PoolFacts, Question, Standing};
 use super::report::{Place, PoolReport, Report, State, TargetReport};
 use super::words;
 
@@ -197,7 +198,7 @@ fn target_report(
     let tier = pool.members.iter().filter(|other| other.priority == member.priority);
     let whole = tier.fold(0u64, |sum, other| sum.saturating_add(other.weight));
     let (rests_for, rest_ends_in_ms) = match member.standing {
-        Standing::Resting { ends_in, why } => (Some(words::cause(why).to_owned()), Some(millis(ends_in))),
+        Standing::Resting { ends_in, why } => (Some(why.as_str().to_owned()), Some(millis(ends_in))),
         Standing::Ready | Standing::Probation | Standing::Probed | Standing::Full { .. } => (None, None),
     };
     TargetReport {

@@ -9,7 +9,7 @@ mod logic;
 mod report;
 mod words;
 
-pub use facts::{Facts, KeyFacts, MemberFacts, PoolFacts, Question, Standing, Why};
+pub use facts::{Facts, KeyFacts, MemberFacts, PoolFacts, Question, Standing};
 pub use logic::explain;
 pub use report::{Place, PoolReport, Report, State, TargetReport};
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use troupe_actors::Why;
 use troupe_proto::id::{CredentialId, KeyId, ModelId, ProviderId, TargetId};
 use troupe_proto::unit::PerMille;
 

@@ -2,19 +2,9 @@
 
 use std::time::Duration;
 
-use super::facts::{MemberFacts, Standing, Why};
+use troupe_actors::Why;
 
-/// Why a target rests, as a word for programs.
-pub(super) const fn cause(why: Why) -> &'static str {
-    match why {
-        Why::Failures => "failures",
-        Why::Unreachable => "unreachable",
-        Why::Credential => "credential",
-        Why::Quota => "quota",
-        Why::RetryAfter => "retry_after",
-        Why::Paced => "paced",
-    }
-}
+use super::facts::{MemberFacts, Standing};
 
 /// Why a target rests, for people.
 const fn reason(why: Why) -> &'static str {

@@ -1,0 +1,324 @@
+//! Talks to a node the way any operator can: by its admin API.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::Full;
+use serde_json::Value;
+use troupe_proto::id::ProviderId;
+use troupe_proto::secret::Secret;
+use troupe_proto::spec::{Auth, BaseUrl, Provider, Rules, Wire};
+
+use super::Exit;
+use crate::config::{TOKEN_FILE, variable};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Client, Endpoint, SendError};
+
+/// Where a node is when nothing says otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:8081";
+/// Where a node keeps its files when nothing says otherwise.
+const DEFAULT_DATA_DIR: &str = "troupe-data";
+/// How long a node may take; its answers come from memory.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest answer that is read.
+const ANSWER_BYTES: usize = 16 << 20;
+
+/// Which node is asked, and as whom.
+#[derive(Args)]
+pub(super) struct Access {
+    /// The node's admin listener [env: TROUPE_ADMIN_URL] [default: http://127.0.0.1:8081].
+    #[arg(long, value_name = "URL")]
+    admin_url: Option<String>,
+    /// The admin token [env: TROUPE_ADMIN_TOKEN]. Other users of this machine see what a command line holds: prefer the
+    /// variable or a file.
+    #[arg(long, value_name = "TOKEN", conflicts_with = "admin_token_file")]
+    admin_token: Option<String>,
+    /// A file that holds the admin token [env: TROUPE_ADMIN_TOKEN_FILE] [default: the node's own, in its data directory].
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// PEM certificates to trust for an https URL, in place of the system's [env: TROUPE_ADMIN_CA].
+    #[arg(long, value_name = "FILE")]
+    admin_ca: Option<PathBuf>,
+    /// The node's data directory [env: TROUPE_DATA_DIR] [default: troupe-data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Why a node did not do what it was asked. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AdminError {
+    /// The URL is none.
+    #[error("{url:?} is not the URL of a node: {problem}; expected one such as {DEFAULT_URL}")]
+    Url { url: String, problem: String },
+    /// A file that was named cannot be read.
+    #[error("{path}: {problem}")]
+    File { path: PathBuf, problem: String },
+    /// The token cannot be sent.
+    #[error("the admin token from {0} is not one: it has characters that no header may have")]
+    Token(String),
+    /// Nobody answered.
+    #[error(
+        "no node answers at {url}: {problem}\n  is it running? `troupe serve` and `troupe dev` print their admin address; name another one with --admin-url or TROUPE_ADMIN_URL"
+    )]
+    Unreachable { url: String, problem: String },
+    /// Something answered that is no node.
+    #[error("what answers at {url} is no admin listener: {problem}")]
+    Foreign { url: String, problem: String },
+    /// The token is missing or wrong.
+    #[error(
+        "the node at {url} did not accept the admin token ({token}): {detail}\n  its own is in the file admin-token of its data directory: name that with --admin-token-file or --data-dir, or set TROUPE_ADMIN_TOKEN"
+    )]
+    Unauthorized { url: String, token: String, detail: String },
+    /// It does not know what was asked for.
+    #[error("{0}")]
+    NotFound(String),
+    /// It refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl AdminError {
+    /// The program's exit code.
+    pub(super) const fn exit(&self) -> Exit {
+        match self {
+            Self::Url { .. } | Self::Token(_) => Exit::Usage,
+            Self::File { .. } | Self::Foreign { .. } | Self::Unauthorized { .. } | Self::Refused(_) => Exit::Failed,
+            Self::NotFound(_) => Exit::NotFound,
+            Self::Unreachable { .. } => Exit::Unreachable,
+        }
+    }
+}
+
+/// A token and where it came from.
+struct Token {
+    secret: Option<Secret<String>>,
+    from: String,
+}
+
+impl Access {
+    /// Asks for a document.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub(super) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, AdminError> {
+        let text = self.admin_url.clone().or_else(|| variable("TROUPE_ADMIN_URL"));
+        let text = text.unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let url: BaseUrl =
+            text.parse().map_err(|error| AdminError::Url { url: text.clone(), problem: format!("{error}") })?;
+        let token = self.token()?;
+        let ca_pem = match self.admin_ca.clone().or_else(|| variable("TROUPE_ADMIN_CA").map(PathBuf::from)) {
+            Some(path) => Some(read(&path)?),
+            None => None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| unreachable(&text, &error))?;
+        let request = request(&url, path, query, &token)?;
+        let (status, body) = runtime.block_on(send(&text, url, ca_pem, request))?;
+        read_answer(status, &body, text, token.from)
+    }
+
+    fn token(&self) -> Result<Token, AdminError> {
+        let given = |token: String, from: &str| Token { secret: Some(Secret::new(token)), from: from.to_owned() };
+        if let Some(token) = &self.admin_token {
+            return Ok(given(token.clone(), "--admin-token"));
+        }
+        if let Some(path) = &self.admin_token_file {
+            return token_of(path);
+        }
+        if let Some(token) = variable("TROUPE_ADMIN_TOKEN") {
+            return Ok(given(token, "TROUPE_ADMIN_TOKEN"));
+        }
+        if let Some(path) = variable("TROUPE_ADMIN_TOKEN_FILE") {
+            return token_of(Path::new(&path));
+        }
+        let named = self.data_dir.clone().or_else(|| variable("TROUPE_DATA_DIR").map(PathBuf::from));
+        let is_named = named.is_some();
+        let path = named.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR)).join(TOKEN_FILE);
+        if is_named || path.exists() {
+            return token_of(&path);
+        }
+        match dev_tokens().as_slice() {
+            [only] => token_of(only),
+            [] => Ok(Token { secret: None, from: "none was given, and there is no troupe-data here".to_owned() }),
+            _ => Ok(Token { secret: None, from: "none was given, and several `troupe dev` run here".to_owned() }),
+        }
+    }
+}
+
+/// The token files of the `troupe dev` that run on this machine: each keeps its files in a directory named after its
+/// process.
+fn dev_tokens() -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return Vec::new() };
+    let is_alive =
+        |pid: &str| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()) && Path::new("/proc").join(pid).exists();
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().and_then(|name| name.strip_prefix(DEV_DIR)).is_some_and(is_alive))
+        .map(|entry| entry.path().join(TOKEN_FILE))
+        .filter(|path| path.exists())
+        .collect()
+}
+
+/// How `troupe dev` names its directory; the process's id follows.
+pub(super) const DEV_DIR: &str = "troupe-dev-";
+
+fn token_of(path: &Path) -> Result<Token, AdminError> {
+    let text = read(path)?;
+    Ok(Token { secret: Some(Secret::new(text.trim().to_owned())), from: path.display().to_string() })
+}
+
+fn read(path: &Path) -> Result<String, AdminError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| AdminError::File { path: path.to_owned(), problem: format!("cannot be read: {error}") })
+}
+
+fn request(
+    url: &BaseUrl,
+    path: &str,
+    query: &[(&str, &str)],
+    token: &Token,
+) -> Result<Request<Full<Bytes>>, AdminError> {
+    let mut target = format!("{}{path}", url.path);
+    for (at, (name, value)) in query.iter().enumerate() {
+        let value = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
+        target.push_str(&format!("{}{name}={value}", if at == 0 { '?' } else { '&' }));
+    }
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() =
+        target.parse().map_err(|error| AdminError::Url { url: target.clone(), problem: format!("{error}") })?;
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(secret) = &token.secret {
+        let value = HeaderValue::from_str(&format!("Bearer {}", secret.expose()));
+        let mut value = value.map_err(|_| AdminError::Token(token.from.clone()))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    Ok(request)
+}
+
+/// Calls the node as it calls a provider itself: with the same connector, and so the same TLS.
+async fn send(
+    text: &str,
+    url: BaseUrl,
+    ca_pem: Option<String>,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Vec<u8>), AdminError> {
+    let node = Provider {
+        wire: Wire::OpenAi,
+        base_url: url,
+        auth: Auth::Bearer,
+        credentials: Default::default(),
+        azure_api_version: None,
+        headers: Default::default(),
+        ca_pem,
+        proxy: None,
+        rules: Rules::default(),
+    };
+    let endpoint = Endpoint::of(&node).map_err(|error| unreachable(text, &error))?;
+    let client = Arc::new(Client::new(Metrics::new()));
+    let exchange = async {
+        let response = client.send(&ProviderId::new("node"), &Arc::new(endpoint), request, TIMEOUT).await;
+        let mut response = response.map_err(|error| match error {
+            SendError::Connect(_) | SendError::Refused => unreachable(text, &error),
+            SendError::Broken(_) | SendError::Url(_) => foreign(text, &error),
+        })?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.body_mut().chunk().await {
+            body.extend_from_slice(&chunk.map_err(|error| foreign(text, &*error))?);
+            if body.len() > ANSWER_BYTES {
+                let problem = format!("its answer is longer than {ANSWER_BYTES} bytes");
+                return Err(AdminError::Foreign { url: text.to_owned(), problem });
+            }
+        }
+        Ok((response.status(), body))
+    };
+    let late = |_| AdminError::Unreachable { url: text.to_owned(), problem: format!("no answer within {TIMEOUT:?}") };
+    tokio::time::timeout(TIMEOUT, exchange).await.map_err(late)?
+}
+
+fn unreachable(url: &str, error: &(dyn std::error::Error + 'static)) -> AdminError {
+    AdminError::Unreachable { url: url.to_owned(), problem: causes(error) }
+}
+
+fn foreign(url: &str, error: &(dyn std::error::Error + 'static)) -> AdminError {
+    AdminError::Foreign { url: url.to_owned(), problem: causes(error) }
+}
+
+/// An error and what it stems from.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn read_answer(status: StatusCode, body: &[u8], url: String, token: String) -> Result<Value, AdminError> {
+    let document: Option<Value> = serde_json::from_slice(body).ok();
+    let told = |name: &str| {
+        let told = document.as_ref().and_then(|document| document.get(name)).and_then(Value::as_str);
+        told.map(str::to_owned)
+    };
+    match (status, told("code").zip(told("detail"))) {
+        (StatusCode::OK, _) => {
+            document.ok_or_else(|| AdminError::Foreign { url, problem: "it did not answer with JSON".to_owned() })
+        }
+        (StatusCode::UNAUTHORIZED, Some((_, detail))) => Err(AdminError::Unauthorized { url, token, detail }),
+        (StatusCode::NOT_FOUND, Some((code, _))) if code == "route_not_found" => {
+            let problem = "it does not know this command: it is of another version".to_owned();
+            Err(AdminError::Foreign { url, problem })
+        }
+        (StatusCode::NOT_FOUND, Some((_, detail))) => Err(AdminError::NotFound(detail)),
+        (_, Some((_, detail))) => Err(AdminError::Refused(detail)),
+        (_, None) => Err(AdminError::Foreign { url, problem: format!("it answered {status}") }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::boot::SECTIONS;
+
+    fn answer(status: u16, body: &str) -> Result<Value, Exit> {
+        let status = StatusCode::from_u16(status).unwrap();
+        read_answer(status, body.as_bytes(), "u".to_owned(), "t".to_owned()).map_err(|error| error.exit())
+    }
+
+    #[test]
+    fn answers_become_documents_or_exit_codes() {
+        let problem = |code: &str| format!(r#"{{"code": "{code}", "detail": "why"}}"#);
+
+        assert_eq!(answer(200, "{\"a\": 1}"), Ok(serde_json::json!({"a": 1})));
+        assert_eq!(answer(200, "<html>"), Err(Exit::Failed));
+        assert_eq!(answer(401, &problem("key_unknown")), Err(Exit::Failed));
+        assert_eq!(answer(404, &problem("model_not_found")), Err(Exit::NotFound));
+        assert_eq!(answer(404, &problem("route_not_found")), Err(Exit::Failed));
+        assert_eq!(answer(404, "nginx"), Err(Exit::Failed));
+        assert_eq!(answer(400, &problem("invalid_field")), Err(Exit::Failed));
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_else_is_found_where_it_is() {
+        let default = |section: &str, name: &str| {
+            let section = SECTIONS.iter().find(|known| known.name == section).unwrap();
+            section.fields.iter().find(|field| field.name == name).unwrap().default
+        };
+
+        assert_eq!(DEFAULT_URL, format!("http://{}", default("listen", "admin")));
+        assert_eq!(DEFAULT_DATA_DIR, default("node", "data_dir"));
+    }
+
+    #[test]
+    fn words_of_a_query_are_escaped_and_the_token_is_not_shown() {
+        let token = Token { secret: Some(Secret::new("adm".to_owned())), from: String::new() };
+        let url = "http://h/base".parse().unwrap();
+
+        let request = request(&url, "/admin", &[("model", "a&b=c/d"), ("key", "k")], &token).unwrap();
+
+        assert_eq!(request.uri().to_string(), "/base/admin?model=a%26b%3Dc%2Fd&key=k");
+        assert_eq!(request.headers()[AUTHORIZATION], "Bearer adm");
+        assert!(!format!("{:?}", request.headers()).contains("adm\""), "{:?}", request.headers());
+    }
+}

@@ -1,0 +1,148 @@
+use clap::{Args, Subcommand};
+
+use super::admin::Access;
+use super::output::{Output, table, yaml};
+use super::{Exit, say};
+use crate::admin::explain::{Place, PoolReport, Report, TargetReport};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Tells which target would serve a call of a model now, and why each other would not.
+    Explain(Explain),
+}
+
+#[derive(Args)]
+pub(super) struct Explain {
+    /// The model's name as a client writes it.
+    model: String,
+    /// As if the call came with this virtual key.
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// As if the call chose its target by the header x-troupe-target: provider, provider/key or provider/key/model.
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(flatten)]
+    access: Access,
+}
+
+pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Explain(args) => {
+            let mut query = vec![("model", args.model.as_str())];
+            query.extend(args.key.as_deref().map(|key| ("key", key)));
+            query.extend(args.target.as_deref().map(|target| ("target", target)));
+            let document = args.access.get("/admin/v1/route/explain", &query)?;
+            let text = match args.output {
+                Output::Table => human(&serde_json::from_value(document)?),
+                Output::Json => serde_json::to_string_pretty(&document)? + "\n",
+                Output::Yaml => yaml(&document),
+            };
+            say(&mut std::io::stdout().lock(), &text);
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn human(report: &Report) -> String {
+    let key = report.key.as_ref().map(|key| format!(" by key {key}")).unwrap_or_default();
+    let pin = report.pin.as_ref().map(|pin| format!(", pinned to {pin}")).unwrap_or_default();
+    let mut text = format!("{}{key}{pin}: {}\n", report.asked, report.verdict);
+    for pool in &report.pools {
+        text.push_str(&format!("\n{}\n{}", title(pool), targets(&pool.targets)));
+    }
+    text
+}
+
+fn title(pool: &PoolReport) -> String {
+    let place = match pool.place {
+        Place::Asked => "model",
+        Place::Fallback => "fallback",
+    };
+    let panic = if pool.is_panicking { ", panicking: rests for failures are ignored" } else { "" };
+    let retries = pool.retries_left.map(|left| format!(", {left} retries left")).unwrap_or_default();
+    format!("{place} {}{retries}{panic}", pool.model)
+}
+
+fn targets(targets: &[TargetReport]) -> String {
+    let row = |target: &TargetReport| {
+        let percent = |share: f64| format!("{share}%");
+        let in_flight = match target.in_flight_max {
+            Some(max) => format!("{}/{max}", target.in_flight),
+            None => target.in_flight.to_string(),
+        };
+        let cells = [
+            target.target.clone(),
+            target.state.as_str().to_owned(),
+            target.share_percent.map_or_else(nothing, percent),
+            target.priority.to_string(),
+            percent(target.weight_percent),
+            target.first_token_ms.map_or_else(nothing, |ms| format!("{ms} ms")),
+            in_flight,
+            percent(target.failing_percent),
+            format!("{}/{}", target.failures, target.streak),
+            target.quota_left_percent.map_or_else(nothing, percent),
+            target.why.clone(),
+        ];
+        cells.to_vec()
+    };
+    let rows: Vec<Vec<String>> = targets.iter().map(row).collect();
+    let head = [
+        "TARGET",
+        "STATE",
+        "SHARE",
+        "PRIO",
+        "WEIGHT",
+        "FIRST TOKEN",
+        "IN FLIGHT",
+        "FAILING",
+        "FAILED/RESTS",
+        "QUOTA",
+        "WHY",
+    ];
+    table(&head, &rows, &[2, 3, 4, 5, 6, 7, 8, 9])
+}
+
+fn nothing() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_a_verdict_and_a_line_per_target() {
+        let report: Report = serde_json::from_value(serde_json::json!({
+            "asked": "gpt-4o", "key": "team", "serves": "openai/main/gpt-4o",
+            "verdict": "served at openai/main/gpt-4o",
+            "pools": [
+                {"model": "gpt-4o", "place": "asked", "is_panicking": false, "retries_left": 98, "targets": [
+                    {"target": "openai/main/gpt-4o", "state": "serves", "why": "the only one", "share_percent": 100.0,
+                     "priority": 0, "weight_percent": 90.0, "weight_now_percent": 100.0, "first_token_ms": 210.5,
+                     "failing_percent": 0.0, "in_flight": 3, "in_flight_max": 8, "failures": 0, "streak": 0},
+                    {"target": "local/-/llama", "state": "stands_by", "why": "priority 0 comes first", "priority": 1,
+                     "weight_percent": 100.0, "weight_now_percent": 100.0, "failing_percent": 2.5, "in_flight": 0,
+                     "failures": 2, "streak": 1, "quota_left_percent": 37.5}
+                ]},
+                {"model": "claude-*", "place": "fallback", "is_panicking": true, "targets": []}
+            ]
+        }))
+        .unwrap();
+
+        assert_eq!(
+            human(&report),
+            "gpt-4o by key team: served at openai/main/gpt-4o\n\
+             \n\
+             model gpt-4o, 98 retries left\n\
+             TARGET              STATE      SHARE  PRIO  WEIGHT  FIRST TOKEN  IN FLIGHT  FAILING  FAILED/RESTS  QUOTA  WHY\n\
+             openai/main/gpt-4o  serves      100%     0     90%     210.5 ms        3/8       0%           0/0      -  the only one\n\
+             local/-/llama       stands by      -     1    100%            -          0     2.5%           2/1  37.5%  priority 0 comes first\n\
+             \n\
+             fallback claude-*, panicking: rests for failures are ignored\n\
+             TARGET  STATE  SHARE  PRIO  WEIGHT  FIRST TOKEN  IN FLIGHT  FAILING  FAILED/RESTS  QUOTA  WHY\n"
+        );
+    }
+}
