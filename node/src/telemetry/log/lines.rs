@@ -177,7 +177,8 @@ mod tests {
         let text = Arc::new(Mutex::new(Vec::new()));
         let lines = Lines::start(Slow { allowed, text: text.clone() }).unwrap();
 
-        let pushed = 3 * RING_LINES;
+        // Many, because the writer takes some out before it stands still.
+        let pushed = 100 * RING_LINES;
         let taken = (0..pushed).filter(|number| lines.push(format!("{number}\n").as_bytes())).count();
 
         assert!(!lines.flush(Duration::from_millis(1)));
