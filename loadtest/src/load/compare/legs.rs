@@ -70,8 +70,8 @@ impl Leg {
     }
 
     /// Asks again and again until a reply comes through, and notes when that was and what memory was held before.
-    async fn first_reply(&mut self) -> Result<(), CompareError> {
-        let Some(gateway) = &self.gateway else { return Ok(()) };
+    async fn answering(mut self) -> Result<Self, CompareError> {
+        let Some(gateway) = &self.gateway else { return Ok(self) };
         self.footprint.rss_ready_kib = gateway.rss_kib()?;
         let requests = self.requests("mock", None, 0)?;
         let once = Load {
@@ -97,7 +97,7 @@ impl Leg {
         }
         let took = clock::now() - gateway.started;
         self.footprint.start_to_first_200_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Ok(())
+        Ok(self)
     }
 }
 
@@ -113,19 +113,17 @@ impl World {
         mock.ready(mock_addr, None, START_MAX).await?;
         let mut legs = vec![Leg::new("direct", mock_addr, None)];
         if let Some(floor) = &settings.floor {
-            legs.push(floor_leg("floor", floor, mock_addr, dir.path(), pin).await?);
-            // The same program once more: how far the two differ is the noise of the run.
-            legs.push(floor_leg("floor-2", floor, mock_addr, dir.path(), pin).await?);
+            // The same program twice: how far the two differ is the noise of the run.
+            for name in ["floor", "floor-2"] {
+                legs.push(floor_leg(name, floor, mock_addr, dir.path(), pin).await?.answering().await?);
+            }
         }
         if let Some(troupe) = &settings.troupe {
-            legs.push(troupe_leg(settings, troupe, mock_addr, dir.path()).await?);
+            legs.push(troupe_leg(settings, troupe, mock_addr, dir.path()).await?.answering().await?);
         }
         for peer in &settings.peers {
             settings.progress.say(&format!("starting {}", peer.name));
-            legs.push(peer_leg(settings, peer, mock_addr, dir.path()).await?);
-        }
-        for leg in &mut legs {
-            leg.first_reply().await?;
+            legs.push(peer_leg(settings, peer, mock_addr, dir.path()).await?.answering().await?);
         }
         Ok(Self { mock, legs, _dir: dir })
     }

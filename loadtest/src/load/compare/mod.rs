@@ -122,11 +122,11 @@ impl Amounts {
     /// About a minute for all stages in three rounds.
     pub fn quick() -> Self {
         Self {
-            requests: 15_000,
-            streams: 800,
+            requests: 12_000,
+            streams: 500,
             open_time: Duration::from_secs(1),
             memory_time: Duration::from_secs(2),
-            rest_max: Duration::from_secs(10),
+            rest_max: Duration::from_secs(5),
             leg_time_max: Duration::from_secs(20),
             ..Self::full()
         }

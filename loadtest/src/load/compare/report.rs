@@ -80,7 +80,7 @@ pub struct StageReport {
 pub struct Footprint {
     /// Name of the leg.
     pub name: String,
-    /// From starting the process to the first 200 through it, milliseconds; peers that start together wait for each other.
+    /// From starting the process to the first 200 through it, milliseconds.
     pub start_to_first_200_ms: u64,
     /// Memory before any load, KiB.
     pub rss_ready_kib: u64,
@@ -278,7 +278,9 @@ impl Report {
 
     /// Gives the number of requests and streams that failed on our own legs; a peer's are a peer's.
     pub fn failed(&self) -> u64 {
-        let ours = |name: &str| ["direct", "floor", "floor-2", "troupe", "same wire", "translated"].contains(&name);
+        let ours = |name: &str| {
+            ["direct", "floor", "floor-2", "troupe", "same wire", "same wire-2", "translated"].contains(&name)
+        };
         let legs = self.stages.iter().flat_map(|stage| &stage.legs).filter(|leg| ours(&leg.name));
         let memory = self.memory.iter().filter(|memory| ours(&memory.leg));
         let streams = self.at_once.iter().filter(|at_once| ours(&at_once.leg));

@@ -41,7 +41,7 @@ enum Kind {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
     All,
-    /// Troupe twice: once with the same wire, once translated.
+    /// Troupe alone: with the same wire, and translated.
     Translated,
 }
 
@@ -100,7 +100,9 @@ impl Work {
             match self.who {
                 Who::All => add(&leg.name, &self.model)?,
                 Who::Translated if leg.name == "troupe" => {
+                    // The same twice: what the two differ by is the noise.
                     add("same wire", &self.model)?;
+                    add("same wire-2", &self.model)?;
                     add("translated", &self.model.replacen("mock", TRANSLATED, 1))?;
                 }
                 Who::Translated => {}

@@ -177,10 +177,12 @@ fn targets_table(text: &mut String, targets: &[Judged]) {
     for target in targets {
         // Shares of a far slower peer are small.
         let places = if target.at_most < 0.1 && target.at_most > 0.0 { 5 } else { 2 };
-        let verdict = match target.is_met {
-            Some(true) => "met",
-            Some(false) => "NOT MET",
-            None => "not measured",
+        let verdict = match (target.is_met, target.is_within_noise) {
+            (Some(true), false) => "met",
+            (Some(true), true) => "met, within the noise",
+            (Some(false), false) => "NOT MET",
+            (Some(false), true) => "NOT MET, within the noise",
+            (None, _) => "not measured",
         };
         let numbers = [target.measured, Some(target.at_most), target.aim].map(|number| shown(number, places));
         let [measured, at_most, aim] = numbers;
@@ -217,6 +219,7 @@ mod tests {
             aim: Some(1.2),
             control: Some(1.05),
             is_met: Some(true),
+            is_within_noise: false,
         };
         let report = Report {
             connections: 4,

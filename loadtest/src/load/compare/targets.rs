@@ -20,6 +20,23 @@ pub struct Judged {
     pub control: Option<f64>,
     /// Whether it is within the bound; none where it was not measured.
     pub is_met: Option<bool>,
+    /// Whether an error as large as the control's would turn the verdict round.
+    pub is_within_noise: bool,
+}
+
+impl Judged {
+    /// Takes what came of the same comparison between two of a kind.
+    fn controlled(self, control: Option<f64>) -> Self {
+        let Some(control) = control.filter(|control| control.is_finite()) else { return self };
+        // Two of a kind that differ by a factor may hide or pretend that factor, either way.
+        let factor = if control > 0.0 { control.max(1.0 / control) } else { f64::INFINITY };
+        let is_within_noise = match (self.measured, self.is_met) {
+            (Some(measured), Some(true)) => measured * factor > self.at_most,
+            (Some(measured), Some(false)) => measured / factor <= self.at_most,
+            _ => false,
+        };
+        Self { control: Some(control), is_within_noise, ..self }
+    }
 }
 
 /// CPU of a request by the floor's.
@@ -39,7 +56,7 @@ const RSS_BACK_MAX: f64 = 1.1;
 fn judged(what: impl Into<String>, measured: Option<f64>, at_most: f64) -> Judged {
     let measured = measured.filter(|measured| measured.is_finite());
     let is_met = measured.map(|measured| measured <= at_most);
-    Judged { what: what.into(), measured, at_most, aim: None, control: None, is_met }
+    Judged { what: what.into(), measured, at_most, aim: None, control: None, is_met, is_within_noise: false }
 }
 
 /// Judges everything that the run's stages measured of Troupe.
@@ -51,7 +68,7 @@ pub(super) fn judge(report: &Report, peers: &[Peer]) -> Vec<Judged> {
     let mut by_floor = |what: String, stage: &str, pick: fn(&LegReport) -> Option<f64>, at_most, aim| {
         if report.stage(stage).is_some_and(|stage| stage.leg("troupe").is_some()) {
             let control = of(stage, "floor-2", pick);
-            all.push(Judged { aim, control, ..judged(what, of(stage, "troupe", pick), at_most) });
+            all.push(Judged { aim, ..judged(what, of(stage, "troupe", pick), at_most).controlled(control) });
         }
     };
     by_floor("CPU of a request / floor".to_owned(), "whole", |leg| leg.cpu_by_floor, CPU_MAX, Some(CPU_AIM));
@@ -66,11 +83,9 @@ pub(super) fn judge(report: &Report, peers: &[Peer]) -> Vec<Judged> {
     for (stage, what) in [("translated", "request"), ("translated-stream", "stream")] {
         let cpu = |leg: &str| of(stage, leg, |leg| leg.median.cpu_us_per_request);
         if let Some((translated, same)) = cpu("translated").zip(cpu("same wire")) {
-            all.push(judged(
-                format!("CPU of a translated {what} / same wire"),
-                ratio(translated, same),
-                TRANSLATED_MAX,
-            ));
+            let what = format!("CPU of a translated {what} / same wire");
+            let control = cpu("same wire-2").and_then(|twin| ratio(twin, same));
+            all.push(judged(what, ratio(translated, same), TRANSLATED_MAX).controlled(control));
         }
     }
     memory(report, &mut all);
@@ -78,7 +93,8 @@ pub(super) fn judge(report: &Report, peers: &[Peer]) -> Vec<Judged> {
         let cpu = |leg: &str| of("whole", leg, |leg| leg.median.cpu_us_per_request);
         let share = cpu("troupe").zip(cpu(&peer.name)).and_then(|(troupe, peer)| ratio(troupe, peer));
         if let Some(at_most) = peer.cpu_of_troupe_max.filter(|_| share.is_some()) {
-            all.push(judged(format!("CPU of a request / {}", peer.name), share, at_most));
+            let control = of("whole", "floor-2", |leg| leg.cpu_by_floor);
+            all.push(judged(format!("CPU of a request / {}", peer.name), share, at_most).controlled(control));
         }
     }
     all
@@ -151,6 +167,22 @@ mod tests {
         assert_eq!(find("RSS at 512").is_met, Some(false));
         assert_eq!(find("RSS afterwards").is_met, Some(true));
         assert!(!judged.iter().any(|judged| judged.what.contains("translated")));
+    }
+
+    #[test]
+    fn a_verdict_that_the_noise_could_turn_round_says_so() {
+        let of = |measured: f64, control: f64| {
+            let judged = judged("x", Some(measured), 1.4).controlled(Some(control));
+            (judged.is_met, judged.is_within_noise)
+        };
+
+        assert_eq!(of(1.0, 1.1), (Some(true), false));
+        assert_eq!(of(1.3, 0.9), (Some(true), true));
+        assert_eq!(of(1.5, 1.1), (Some(false), true));
+        assert_eq!(of(2.0, 1.1), (Some(false), false));
+        // A stall that struck one of two equals leaves nothing to say.
+        assert_eq!(of(0.9, 0.2), (Some(true), true));
+        assert_eq!(of(0.1, -0.3), (Some(true), true));
     }
 
     #[test]
