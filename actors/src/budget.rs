@@ -103,6 +103,13 @@ impl Budget {
         }
     }
 
+    /// How many may be taken now.
+    pub fn left(&self, now: Instant) -> u64 {
+        self.sample(now);
+        let (_, left) = unpack(self.0.left.load(Ordering::Acquire));
+        u64::from(left)
+    }
+
     /// Takes one, if there is one.
     pub fn try_take(&self, now: Instant) -> bool {
         let slot = slot_of(self.0.epoch.millis(now));
@@ -210,6 +217,16 @@ mod tests {
         assert_eq!(take(&budget, 500, begin), 100);
         assert_eq!(take(&budget, 500, begin + Duration::from_secs(9)), 0);
         assert_eq!(take(&budget, 500, begin + Duration::from_secs(10)), 100);
+    }
+
+    #[test]
+    fn what_is_left_is_told_without_taking_it() {
+        let begin = start();
+        let (_, budget) = budget(200, 10, begin);
+
+        assert_eq!((budget.left(begin), budget.left(begin)), (100, 100));
+        assert_eq!(take(&budget, 30, begin), 30);
+        assert_eq!(budget.left(begin + Duration::from_secs(1)), 70);
     }
 
     #[test]

@@ -37,6 +37,7 @@ async fn an_operator_learns_where_a_call_goes_and_why_not_elsewhere() {
     let before: Value = serde_json::from_str(&before).unwrap();
     assert_eq!(before["serves"], "dead/-/gpt-4o", "{before}");
     assert_eq!(before["pools"][0]["targets"][1]["state"], "stands_by", "{before}");
+    assert_eq!(before["pools"][0]["retries_left"], 100, "{before}");
 
     let client = Client::new(node.data, None).key(node.key.as_deref().unwrap());
     for _ in 0..4 {
@@ -50,7 +51,7 @@ async fn an_operator_learns_where_a_call_goes_and_why_not_elsewhere() {
     let row = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
     assert!(row("dead/-/gpt-4o").contains("it cannot be reached"), "{table}");
     assert!(row("o/-/gpt-4o").contains("serves") && row("o/-/gpt-4o").contains("100%"), "{table}");
-    assert!(table.contains("\nfallback spare\n"), "{table}");
+    assert!(table.contains("\nfallback spare, 100 retries left\n"), "{table}");
     let (code, yaml, _) = explain(&["gpt-4o", "-o", "yaml"]).await;
     assert_eq!(code, Some(0));
     assert!(yaml.contains("\nserves: \"o/-/gpt-4o\"\n"), "{yaml}");

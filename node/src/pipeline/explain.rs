@@ -117,7 +117,7 @@ fn pool_facts(stage: &Stage<'_>, pin: Option<&Pin>, now: Instant) -> PoolFacts {
         asked: stage.asked.to_owned(),
         is_allowed: stage.is_allowed,
         is_panicking: learned.is_panicking,
-        retries_left: None,
+        retries_left: Some(pool.cell.retries.left(now)),
         members: members.collect(),
     }
 }
