@@ -39,6 +39,9 @@ impl Controls {
     /// # Errors
     /// `invalid_field` for a value that says nothing, `pin_forbidden` where the key may not choose its target.
     pub(super) fn read(headers: &HeaderMap, key: &Key) -> Result<Self, Refusal> {
+        if !headers.keys().any(|name| name.as_str().starts_with("x-troupe-")) {
+            return Ok(Self { deadline: None, falls_back: true, pin: None });
+        }
         let deadline = text(headers, DEADLINE)?.map(deadline).transpose()?;
         let falls_back = match text(headers, FALLBACK)? {
             None | Some("on") => true,

@@ -134,6 +134,13 @@ pub(super) fn note_upstream_id(from: &HeaderMap, to: &mut HeaderMap) {
     }
 }
 
+/// [`allowed::REQUEST_ID`], ready to be looked up.
+const REQUEST_IDS: [HeaderName; 3] = [
+    HeaderName::from_static(allowed::REQUEST_ID[0]),
+    HeaderName::from_static(allowed::REQUEST_ID[1]),
+    HeaderName::from_static(allowed::REQUEST_ID[2]),
+];
+
 fn upstream_id(headers: &HeaderMap) -> Option<&HeaderValue> {
-    allowed::REQUEST_ID.iter().find_map(|name| headers.get(*name))
+    REQUEST_IDS.iter().find_map(|name| headers.get(name))
 }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::response::Parts;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderName, Response};
 use hyper::body::Incoming;
 use troupe_dialect::Operation;
 use troupe_dialect::resume::Heard;
@@ -195,7 +195,8 @@ pub(crate) fn enter(view: &View, headers: &HeaderMap, visit: &mut Visit) -> Resu
 
 /// How long the client itself is going to wait, where its SDK says so (in seconds).
 fn patience(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: f64 = headers.get("x-stainless-read-timeout")?.to_str().ok()?.parse().ok()?;
+    const READ_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-read-timeout");
+    let seconds: f64 = headers.get(READ_TIMEOUT)?.to_str().ok()?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok().filter(|patience| !patience.is_zero())
 }
 

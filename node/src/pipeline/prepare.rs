@@ -110,16 +110,20 @@ fn write_headers(
 ) {
     let provider = &member.provider;
     out.reserve(12);
-    for name in headers::request(provider.dialect) {
+    // One pass over what came: looking each listed name up costs more than the few that are there.
+    for (name, value) in envelope.headers {
+        let text = name.as_str();
         // What belongs to a dialect means nothing to a provider that is spoken to in another.
-        let passes = is_same || matches!(name, "user-agent" | "baggage" | "tracestate");
-        if let Some(value) = envelope.headers.get(name).filter(|_| passes) {
-            out.insert(HeaderName::from_static(name), value.clone());
+        let passes = is_same || matches!(text, "user-agent" | "baggage" | "tracestate");
+        // Set below, whatever the client says.
+        let is_ours = matches!(text, "content-type" | "traceparent");
+        if passes && !is_ours && headers::forwards_request(provider.dialect, text) && !out.contains_key(name) {
+            out.insert(name.clone(), value.clone());
         }
     }
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Ok(value) = HeaderValue::from_str(&envelope.trace.child(clock::dice()).to_string()) {
+    if let Ok(value) = HeaderValue::from_bytes(&envelope.trace.child(clock::dice()).value()) {
         out.insert(TRACEPARENT, value);
     }
     for (name, value) in extra {

@@ -388,14 +388,18 @@ impl Pace {
     }
 }
 
+/// Room for what most replies have, with the headers of our own that follow: growing a map means filling it anew.
+const RESPONSE_HEADERS: usize = 12;
+
 /// Only what is listed comes back: a provider's cookies, quota and organisation stay behind.
 fn write_headers(to: &mut HeaderMap, from: &HeaderMap, provider: Dialect, is_translated: bool, lost: &[Loss]) {
     if is_translated {
         to.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     } else {
-        for name in allowed::response(provider) {
-            if let Some(value) = from.get(name) {
-                to.insert(HeaderName::from_static(name), value.clone());
+        to.reserve(RESPONSE_HEADERS);
+        for (name, value) in from {
+            if allowed::returns_response(provider, name.as_str()) && !to.contains_key(name) {
+                to.insert(name.clone(), value.clone());
             }
         }
     }

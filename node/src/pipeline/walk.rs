@@ -219,8 +219,9 @@ impl Routed {
             };
             match quick {
                 Some(done) => (self.came_to(done, &ready.served, Lane::First, sofar, visit), None),
-                None => match self.hedge(sofar, visit).await {
-                    Some(second) => self.race(first, &ready.served, second, sofar, visit).await,
+                // Boxed, because they are rare: every call would carry the room for a second attempt around.
+                None => match Box::pin(self.hedge(sofar, visit)).await {
+                    Some(second) => Box::pin(self.race(first, &ready.served, second, sofar, visit)).await,
                     None => {
                         let done = first.await;
                         (self.came_to(done, &ready.served, Lane::First, sofar, visit), None)
