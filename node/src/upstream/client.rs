@@ -23,6 +23,9 @@ type Body = Full<Bytes>;
 
 /// Idle connections kept for one endpoint by one data thread.
 const IDLE_MAX: usize = 512;
+/// So many stay as long as may be; what a burst left beyond them closes soon, and its memory is free again.
+const IDLE_WARM: usize = 32;
+const IDLE_BEYOND_FOR: Duration = Duration::from_secs(10);
 /// Below the idle timeouts of the balancers in front of common providers (60 s), so that we close first.
 pub(super) const IDLE_FOR: Duration = Duration::from_secs(50);
 /// Connections that are always busy are replaced too: a provider that moved is found within this time.
@@ -305,7 +308,13 @@ impl Client {
     pub(super) fn sweep_at(&self, now: Instant) {
         let mut hosts = self.hosts();
         hosts.retain(|_, host| {
-            host.idle.retain(|idle| idle.is_fit(now));
+            // The last one back stands last, so what was idle longest goes first.
+            let mut beyond = host.idle.len().saturating_sub(IDLE_WARM);
+            host.idle.retain(|idle| {
+                let is_spare = beyond > 0 && now.saturating_duration_since(idle.since) >= IDLE_BEYOND_FOR;
+                beyond -= usize::from(is_spare);
+                !is_spare && idle.is_fit(now)
+            });
             host.shared.retain(|shared| shared.is_fit(now));
             Arc::strong_count(&host.endpoint) > 1
         });

@@ -171,3 +171,22 @@ async fn an_old_connection_finishes_its_streams_and_gets_no_others() {
     world.until_counts(2, 1).await;
     world.end(third, 2).await;
 }
+
+#[tokio::test]
+async fn what_a_burst_left_closes_soon_and_the_rest_stays_warm() {
+    let world = world("http/1.1").await;
+    let mut bodies = Vec::new();
+    for _ in 0..40 {
+        bodies.push(world.begin().await);
+    }
+    for (call, body) in bodies.into_iter().enumerate() {
+        world.end(body, call).await;
+    }
+
+    world.client.sweep_at(in_secs(5));
+    assert_eq!(world.client.idle_connections(), 40);
+    world.client.sweep_at(in_secs(15));
+
+    assert_eq!(world.client.idle_connections(), 32);
+    world.until_counts(40, 8).await;
+}
