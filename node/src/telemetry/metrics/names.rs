@@ -114,7 +114,7 @@ pub fn reference() -> String {
          | `status_class` | `2xx`, `4xx`, `5xx`, `other` |\n\
          | `outcome` of a request | `finished`, `refused`, `failed`, `interrupted`, `client_gone` |\n\
          | `outcome` of an attempt | `finished`, `client`, `credential`, `quota`, `capacity`, `context_length`, `provider`, \
-         `ours`, `interrupted`, `client_gone` |\n\
+         `ours`, `interrupted`, `client_gone`, `cancelled` (another attempt began sooner) |\n\
          | `outcome` of a connect | `connected`, `refused`, `timed_out`, `tls`, `failed` |\n\
          | `outcome` of a reload | `applied`, `unchanged`, `refused` |\n\
          | `code` | an error code; each has a page in [errors](../errors/README.md) |\n\
