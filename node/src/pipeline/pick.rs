@@ -89,7 +89,7 @@ impl Seen {
     }
 }
 
-/// Whether `first` is worse than `second` by more than a quarter.
+/// Whether `first` is worse than `second` by more than a third.
 pub(super) fn is_clearly_worse(first: &Seen, second: &Seen) -> bool {
     let is_known = first.latency_us > 0 && second.latency_us > 0;
     second.score(is_known) * 4 < first.score(is_known) * 3
