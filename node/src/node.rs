@@ -133,13 +133,6 @@ impl Node {
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&destination(&boot.log.access), metrics.clone())?;
         let health = Arc::new(Health::new());
-        let view = Arc::new(Published::new(View::default(), clock::now()));
-        let lanes = data_threads(boot.data_threads);
-        let actors = Actors::start(wiring::settings(&view, &metrics, lanes)).await.map_err(StartError::Actors)?;
-        let seams = setup.seams.clone();
-        let house = House::new(limits(boot), view, actors, health.clone(), metrics.clone(), access_log, seams);
-        let house = Arc::new(house);
-
         let cluster = Cluster::start_local();
         let reloads = Arc::new(ReloadCounters::default());
         let reload = Arc::new(Notify::new());
@@ -161,14 +154,21 @@ impl Node {
             };
             tasks.spawn(watch.run());
         }
-        publish(&house, &cluster);
-        tasks.spawn(publish_changes(house.clone(), cluster.clone()));
-
-        let (flow, flow_seen) = watch::channel(Flow::Serving);
         let options =
             ListenerOptions { connections_max: usize::try_from(boot.limits.connections).unwrap_or(usize::MAX) };
         let (listener, data) = bind_data(boot.listen.data, options).await?;
         let (admin_listener, admin) = bind_admin(boot.listen.admin).await?;
+
+        // Behind everything that an operator may have got wrong.
+        let view = Arc::new(Published::new(View::default(), clock::now()));
+        let lanes = data_threads(boot.data_threads);
+        let actors = Actors::start(wiring::settings(&view, &metrics, lanes)).await.map_err(StartError::Actors)?;
+        let house = House::new(limits(boot), view, actors, health.clone(), metrics.clone(), access_log, setup.seams);
+        let house = Arc::new(house);
+        publish(&house, &cluster);
+        tasks.spawn(publish_changes(house.clone(), cluster.clone()));
+
+        let (flow, flow_seen) = watch::channel(Flow::Serving);
         let worker_options = WorkerOptions {
             tls,
             connection_max_age: boot.limits.connection_max_age,

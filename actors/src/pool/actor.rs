@@ -95,6 +95,7 @@ impl Pool {
         }
         for ((learned, gradient), member) in knowledge.members.iter_mut().zip(&cell.members) {
             let news = learned.observe(member.traffic().tally(), now);
+            learned.came_back(member.common.breaker.read().slow_from());
             limit(cell, member, gradient, news, now);
         }
         let is_slow =

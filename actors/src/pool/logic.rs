@@ -68,6 +68,14 @@ impl Learned {
         news
     }
 
+    /// Forgets the failures before its last rest: it came back, and slow start is caution enough. Penalised for what is
+    /// over it would get few calls, and so no chance to show that it is well.
+    pub(crate) fn came_back(&mut self, slow_from: Option<Instant>) {
+        if self.failing_at.zip(slow_from).is_some_and(|(failing, back)| failing <= back) {
+            (self.failing_fine, self.failing_at) = (0, None);
+        }
+    }
+
     /// Its mean time to the first token without penalty, while it is known.
     pub(crate) fn latency_us(&self, now: Instant) -> Option<u64> {
         is_fresh(self.latency_at, now).then(|| (self.latency_fine / FINE).max(1))

@@ -209,3 +209,21 @@ proptest! {
         prop_assert!(begin <= now && weight >= 1 && weight <= configured * 1_000);
     }
 }
+
+#[test]
+fn failures_before_a_rest_are_forgotten_when_it_is_over() {
+    let mut bench = Bench::new();
+    bench.after(Duration::ZERO, 0, Duration::ZERO, 5);
+    let before = bench.learned.failing(bench.now);
+
+    bench.learned.came_back(None);
+    let resting = bench.learned.failing(bench.now);
+    let back = bench.now + Duration::from_millis(1);
+    bench.learned.came_back(Some(back));
+    let after = bench.learned.failing(bench.now);
+    bench.after(Duration::from_millis(2), 0, Duration::ZERO, 1);
+    bench.learned.came_back(Some(back));
+
+    assert_eq!((before, resting, after), (PerMille::new(1000), PerMille::new(1000), PerMille::ZERO));
+    assert!(bench.learned.failing(bench.now) > PerMille::ZERO, "what fails after that counts");
+}
