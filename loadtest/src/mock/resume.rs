@@ -36,9 +36,9 @@ pub(super) struct Said {
 
 /// Finds what the assistant said last, where the conversation ends with it.
 ///
-/// Behind it a word of the user's that asks to continue is taken as no new question: that is how a conversation goes on
-/// at providers that take no unfinished message. What it quotes of the text's end is said again, as a model would that
-/// is asked to begin with it.
+/// Behind it a word of the user's that asks to continue, or quotes the end of the text, is taken as no new question: that
+/// is how a conversation goes on at providers that take no unfinished message. What it quotes is said again, as a model
+/// would that is asked to begin with it.
 pub(super) fn said(messages: &Value) -> Option<Said> {
     let messages = messages.as_array()?;
     let (last, before) = messages.split_last()?;
@@ -47,10 +47,13 @@ pub(super) fn said(messages: &Value) -> Option<Said> {
     if is_of(last, "assistant") {
         return Some(Said { text: text(last)?, again: None });
     }
-    let asked = text(last).filter(|text| is_of(last, "user") && text.to_lowercase().contains("continu"))?;
+    let asked = text(last).filter(|_| is_of(last, "user"))?;
     let unfinished = before.last().filter(|message| is_of(message, "assistant"))?;
     let text = text(unfinished)?.trim_end().to_owned();
     let again = quoted(&text, &asked).map(str::to_owned);
+    if again.is_none() && !asked.to_lowercase().contains("continu") {
+        return None;
+    }
     Some(Said { text, again })
 }
 
@@ -110,7 +113,7 @@ mod tests {
     #[test]
     fn words_that_a_request_quotes_are_said_again() {
         let assistant = json!({"role": "assistant", "content": "w0 w1 w2 "});
-        let found = said(&json!([user("hello"), assistant, user("Continue, beginning with: \"w1 w2\"")])).unwrap();
+        let found = said(&json!([user("hello"), assistant, user("Write the rest, beginning with: w1 w2")])).unwrap();
         let mut pieces: Vec<String> = ["w0 ", "w1 ", "w2 ", "w3 ", "w4 "].map(str::to_owned).to_vec();
 
         let count = go_on(&mut pieces, &found);
