@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use troupe_loadtest::mock::{Mock, MockHandle, MockOptions, MockTls};
+use troupe_node::clock;
 use troupe_node::config::{Boot, Flags, Literals, Sources};
 use troupe_node::house::{OnCall, Seams};
 use troupe_node::node::{Node, Setup};
@@ -165,6 +166,19 @@ impl World {
             is_meant.then(|| value.parse::<f64>().unwrap_or(0.0))
         });
         values.sum()
+    }
+
+    /// What the gateway thinks of every target, for the message of a test that failed.
+    pub fn standings(&self) -> String {
+        let (view, now) = (self.node.house.view.read(), clock::now());
+        let mut text = String::new();
+        for pool in view.pools() {
+            for at in 0..pool.members.len() {
+                let Some(target) = pool.cell.target(at, pool.id.as_str()) else { continue };
+                writeln!(text, "{} {}: {:?}", pool.id, target.id, target.report(now)).unwrap();
+            }
+        }
+        text
     }
 
     /// The access lines written so far, as JSON. They are written behind the reply: look [`crate::eventually`].
