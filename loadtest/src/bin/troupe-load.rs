@@ -61,7 +61,7 @@ struct Run {
 
 #[derive(Debug, Args)]
 struct Compare {
-    /// A run of about a minute: three rounds, fewer requests.
+    /// A run of one to two minutes: three rounds, fewer requests.
     #[arg(long)]
     quick: bool,
     /// What is measured, all unless named.

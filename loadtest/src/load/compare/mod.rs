@@ -119,7 +119,7 @@ impl Amounts {
         }
     }
 
-    /// About a minute for all stages in three rounds.
+    /// One to two minutes for all stages in three rounds.
     pub fn quick() -> Self {
         Self {
             requests: 12_000,
