@@ -21,6 +21,7 @@ mod limits;
 mod midstream;
 mod odd;
 mod panics;
+mod patience;
 mod proxy;
 mod raw;
 mod recovery;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderMap, header};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tracing::Instrument;
 use troupe_dialect::fault::{RetryHints, classify, classify_event};
 use troupe_dialect::meter::reply_usage;
@@ -37,6 +37,8 @@ const WHOLE_BYTES: usize = 8 << 20;
 const PRELUDE_BYTES: usize = 1 << 20;
 /// More than this of an error's body says nothing new.
 const ERROR_BYTES: usize = 64 << 10;
+/// How long an error's body is waited for, once its head has said what is the matter.
+const ERROR_BODY_FOR: Duration = Duration::from_secs(1);
 /// Checking larger replies takes longer than a data thread may be held up.
 const CHECK_INLINE_BYTES: usize = 256 << 10;
 
@@ -72,8 +74,31 @@ pub(super) struct Facts {
 /// How long an attempt may take, as points in time.
 #[derive(Clone, Copy)]
 pub(super) struct Deadlines {
+    /// The target's own.
     pub(super) limits: CallLimits,
+    /// When the client wants to have heard of the reply's head.
+    pub(super) head: Instant,
+    /// When the first content has to be there, or another target is asked.
+    pub(super) begin: Instant,
     pub(super) total: Instant,
+}
+
+/// The end of a step.
+struct Until {
+    at: tokio::time::Instant,
+    /// Whether it was the client who had no more time. That says nothing about the target.
+    is_hasty: bool,
+}
+
+impl Until {
+    /// Waits for `work`, and says in a refusal what was not done in time.
+    async fn wait<T>(self, work: impl Future<Output = T>, what: &str) -> Result<T, Refusal> {
+        timeout_at(self.at, work).await.map_err(|_| {
+            let mut late = failure::timeout(what);
+            late.is_hasty = self.is_hasty;
+            late
+        })
+    }
 }
 
 impl Deadlines {
@@ -81,6 +106,13 @@ impl Deadlines {
     pub(super) fn step(&self, limit: Duration) -> tokio::time::Instant {
         let step = clock::now().checked_add(limit).unwrap_or(self.total);
         tokio::time::Instant::from_std(step.min(self.total))
+    }
+
+    /// The end of a step before the commit point.
+    fn until(&self, limit: Duration, by: Instant) -> Until {
+        let by = by.min(self.total);
+        let own = clock::now().checked_add(limit).unwrap_or(by);
+        Until { at: tokio::time::Instant::from_std(own.min(by)), is_hasty: by < own }
     }
 }
 
@@ -142,7 +174,7 @@ fn tell_operator(member: &Member, refusal: &Refusal) {
         Some(Fault::Client | Fault::Capacity | Fault::ContextLength) => false,
     };
     if concerns_operator && provider.quiet.may_speak(refusal.code, clock::unix_seconds()) {
-        let detail = refusal.detail.as_deref().unwrap_or(refusal.message.as_str());
+        let detail = refusal.detail.as_deref().unwrap_or(&refusal.message);
         // Cut, because some providers repeat the prompt too.
         let detail: String = without_secret(detail, member.credential.as_deref()).chars().take(DETAIL_CHARS).collect();
         tracing::warn!(provider = %provider.id, code = refusal.code.as_str(), detail, "calls to a provider fail");
@@ -152,7 +184,7 @@ fn tell_operator(member: &Member, refusal: &Refusal) {
 /// Keeps our credential from the client, whatever the provider says of it.
 fn keep_secret(refusal: &mut Refusal, credential: Option<&Credential>) {
     if let Cow::Owned(clean) = without_secret(&refusal.message, credential) {
-        refusal.message = clean;
+        refusal.message = clean.into_boxed_str();
     }
     let told = refusal.verbatim.as_ref().map(|words| String::from_utf8_lossy(words));
     if told.is_some_and(|words| matches!(without_secret(&words, credential), Cow::Owned(_))) {
@@ -182,15 +214,15 @@ async fn open(
     let deadlines = served.deadlines;
     let (member, limits) = (served.member(), deadlines.limits);
     let sending = client.send(&member.provider.id, &member.provider.endpoint, prepared.request, limits.connect);
-    let response = timeout_at(deadlines.step(limits.first_byte), sending)
-        .await
-        .map_err(|_| failure::timeout("did not answer"))?
-        .map_err(|error| failure::of_send(&error))?;
+    let until = deadlines.until(limits.first_byte, deadlines.head.min(deadlines.begin));
+    let response = until.wait(sending, "did not answer").await?.map_err(|error| failure::of_send(&error))?;
     let (head, mut body) = response.into_parts();
     progress.answered(head.status.as_u16());
     let provider = member.provider.dialect;
     if !head.status.is_success() {
-        let (words, _) = read(&mut body, ERROR_BYTES, deadlines).await?;
+        // The head says enough where the body does not come.
+        let words = timeout(ERROR_BODY_FOR, read(&mut body, ERROR_BYTES, deadlines)).await;
+        let words = words.ok().and_then(Result::ok).map_or_else(Bytes::new, |(words, _)| words);
         return Err(refused(head.status.as_u16(), &head.headers, words, provider, call.operation));
     }
     if call.peeked.stream && streams(call.operation) && is_event_stream(&head.headers) {
@@ -223,10 +255,8 @@ async fn open(
 async fn begin(source: &mut Source, deadlines: Deadlines, progress: &Progress) -> Result<Batch, Refusal> {
     let mut begun: Option<BytesMut> = None;
     loop {
-        let batch = timeout_at(deadlines.step(deadlines.limits.idle), source.batch())
-            .await
-            .map_err(|_| failure::timeout("sent nothing more"))?
-            .map_err(failure::of_break)?;
+        let until = deadlines.until(deadlines.limits.idle, deadlines.begin);
+        let batch = until.wait(source.batch(), "sent nothing more").await?.map_err(failure::of_break)?;
         let Some(mut batch) = batch else {
             return Err(failure::invalid("its stream ended without an answer"));
         };
@@ -253,9 +283,8 @@ async fn read(body: &mut UpstreamBody, limit: usize, deadlines: Deadlines) -> Re
     let mut whole = BytesMut::new();
     let mut first = Bytes::new();
     loop {
-        let next = timeout_at(deadlines.step(deadlines.limits.idle), body.chunk())
-            .await
-            .map_err(|_| failure::timeout("did not finish its reply"))?;
+        let until = deadlines.until(deadlines.limits.idle, deadlines.begin);
+        let next = until.wait(body.chunk(), "did not finish its reply").await?;
         match next {
             None if whole.is_empty() => return Ok((first, true)),
             None => return Ok((whole.freeze(), true)),
@@ -367,7 +396,7 @@ mod tests {
             (refusal.message, refusal.verbatim.is_some())
         };
 
-        assert_eq!(refusal("boom sk-ours"), ("boom [credential]".to_owned(), false));
-        assert_eq!(refusal("boom"), ("boom".to_owned(), true));
+        assert_eq!(refusal("boom sk-ours"), ("boom [credential]".into(), false));
+        assert_eq!(refusal("boom"), ("boom".into(), true));
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn explain(
         None => None,
     };
     let pin = match &question.target {
-        Some(target) => Some(Pin::parse(target).map_err(|refusal| (refusal.code, refusal.message))?),
+        Some(target) => Some(Pin::parse(target).map_err(|refusal| (refusal.code, refusal.message.into()))?),
         None => None,
     };
     let asked = question.model.as_str();

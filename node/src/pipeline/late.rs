@@ -44,7 +44,7 @@ type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// # Errors
 /// What the client is told instead, if that is known before the head has to go out.
 pub(super) async fn open(mut routed: Routed, mut visit: Visit) -> Result<Response<ReplyBody>, (Refusal, Visit)> {
-    let (operation, request_id) = (routed.call.operation, routed.request_id);
+    let (operation, request_id, goes_on) = (routed.call.operation, routed.request_id, routed.goes_on());
     let prelude = Arc::new(Prelude::default());
     visit.has_prelude(prelude.clone());
     let mut work: Work = Box::pin(async move {
@@ -61,6 +61,9 @@ pub(super) async fn open(mut routed: Routed, mut visit: Visit) -> Result<Respons
     prelude.is_sent.store(true, Ordering::Relaxed);
     let mut response = Response::new(ReplyBody::fed(|feed| wait(work, feed, operation, request_id)));
     relay::write_stream_headers(response.headers_mut());
+    if goes_on {
+        relay::say_it_goes_on(response.headers_mut());
+    }
     if let Some(lost) = prelude.lost.get() {
         response.headers_mut().insert(relay::X_TROUPE_LOST, lost.clone());
     }

@@ -101,6 +101,11 @@ struct Routed {
 }
 
 impl Routed {
+    /// Whether a stream of this call may go on elsewhere when it breaks.
+    fn goes_on(&self) -> bool {
+        self.plan.pool().continues && resume::is_resumable(self.call.operation)
+    }
+
     /// Hands on what the target answered.
     fn finish(self, opened: Opened, served: Served, visit: Visit) -> Response<ReplyBody> {
         match opened {
@@ -114,8 +119,7 @@ impl Routed {
     fn stream(self, head: Parts, source: Box<Source>, begun: Batch, served: Served) -> relay::Stream {
         let operation = self.call.operation;
         let request_id = self.request_id.to_string();
-        let goes_on = served.pool.continues && resume::is_resumable(operation);
-        let resume = goes_on.then(|| Box::new(Resume::new(self)));
+        let resume = self.goes_on().then(|| Box::new(Resume::new(self)));
         relay::Stream { operation, head, source, begun, served, request_id, resume }
     }
 }
@@ -196,7 +200,9 @@ pub(crate) fn enter(view: &View, headers: &HeaderMap, visit: &mut Visit) -> Resu
 /// How long the client itself is going to wait, where its SDK says so (in seconds).
 fn patience(headers: &HeaderMap) -> Option<Duration> {
     const READ_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-read-timeout");
-    let seconds: f64 = headers.get(READ_TIMEOUT)?.to_str().ok()?.parse().ok()?;
+    const TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-timeout");
+    let said = headers.get(READ_TIMEOUT).or_else(|| headers.get(TIMEOUT))?;
+    let seconds: f64 = said.to_str().ok()?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok().filter(|patience| !patience.is_zero())
 }
 

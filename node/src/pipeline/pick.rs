@@ -36,11 +36,11 @@ pub(super) fn pick(
         let best = tier.clone().filter(|at| (field.open)(*at)).filter_map(|at| (field.rank)(at)).min();
         let Some(best) = best else { continue };
         let fits = |at: &usize| (field.open)(*at) && (field.rank)(*at) == Some(best);
-        let sticky = prefix.and_then(|prefix| sticky(tier.clone().filter(fits), prefix, &in_flight));
+        let weight = |at: usize| field.view.members.get(at).map_or(1, |seen| seen.weight).max(1);
+        let sticky = prefix.and_then(|prefix| sticky(tier.clone().filter(fits), prefix, weight, &in_flight));
         if sticky.is_some() {
             return sticky;
         }
-        let weight = |at: usize| field.view.members.get(at).map_or(1, |seen| seen.weight).max(1);
         let Some(first) = draw(tier.clone().filter(fits), weight, dice()) else { continue };
         let others = || tier.clone().filter(fits).filter(|at| *at != first);
         let Some(second) = draw(others(), weight, dice()) else { return Some(first) };
@@ -95,14 +95,26 @@ pub(super) fn is_clearly_worse(first: &Seen, second: &Seen) -> bool {
     second.score(is_known) * 4 < first.score(is_known) * 3
 }
 
-/// The member a prefix belongs to (rendezvous hashing), unless that has more than its share to do: then the next one.
-fn sticky(among: impl Iterator<Item = usize> + Clone, prefix: u64, in_flight: impl Fn(usize) -> u32) -> Option<usize> {
-    let (count, total) =
-        among.clone().fold((0u64, 0u64), |(count, total), at| (count + 1, total + u64::from(in_flight(at))));
-    // A quarter above the mean, the call itself included.
-    let most = (5 * (total + 1)).div_ceil(4 * count.max(1));
-    let mine = |at: &usize| mix(prefix ^ mix(u64::try_from(*at).unwrap_or(u64::MAX)));
-    among.filter(|at| u64::from(in_flight(*at)) < most).max_by_key(mine)
+/// The member a prefix belongs to (rendezvous hashing by weight), unless that has more than its share to do: then the
+/// next one.
+fn sticky(
+    among: impl Iterator<Item = usize> + Clone,
+    prefix: u64,
+    weight: impl Fn(usize) -> u64,
+    in_flight: impl Fn(usize) -> u32,
+) -> Option<usize> {
+    let (weights, total) = among.clone().fold((0u128, 1u128), |(weights, total), at| {
+        (weights + u128::from(weight(at)), total + u128::from(in_flight(at)))
+    });
+    // A quarter above its share, the call itself included.
+    let most = |at: usize| (5 * total * u128::from(weight(at))).div_ceil(4 * weights.max(1));
+    // The greatest of weight / -ln(draw) falls on each as often as its weight says.
+    let mine = |at: usize| {
+        let drawn = mix(prefix ^ mix(u64::try_from(at).unwrap_or(u64::MAX))) >> 32;
+        let drawn = (f64::from(u32::try_from(drawn).unwrap_or(u32::MAX)) + 1.0) / (f64::from(u32::MAX) + 2.0);
+        weight(at) as f64 / -drawn.ln()
+    };
+    among.filter(|at| u128::from(in_flight(*at)) < most(*at)).max_by(|a, b| mine(*a).total_cmp(&mine(*b)))
 }
 
 /// Spreads a number over all bits (the finisher of SplitMix64).
@@ -173,13 +185,24 @@ mod tests {
     #[test]
     fn a_prefix_stays_with_its_member_until_that_has_too_much_to_do() {
         let idle = |_| 0;
-        let home = sticky(0..4, 42, idle).unwrap();
-        assert_eq!(sticky(0..4, 42, idle), Some(home));
+        let even = |_| 1_000;
+        let home = sticky(0..4, 42, even, idle).unwrap();
+        assert_eq!(sticky(0..4, 42, even, idle), Some(home));
 
         let busy = |at: usize| if at == home { 10 } else { 0 };
-        assert_ne!(sticky(0..4, 42, busy), Some(home));
-        let homes: std::collections::BTreeSet<_> = (0..100).filter_map(|prefix| sticky(0..4, prefix, idle)).collect();
+        assert_ne!(sticky(0..4, 42, even, busy), Some(home));
+        let homes: std::collections::BTreeSet<_> =
+            (0..100).filter_map(|prefix| sticky(0..4, prefix, even, idle)).collect();
         assert_eq!(homes.len(), 4);
+    }
+
+    #[test]
+    fn prefixes_are_spread_by_weight() {
+        let weight = |at: usize| [9_000_000_000_000, 1_000_000_000_000][at];
+
+        let first = (0..10_000).filter(|prefix| sticky(0..2, *prefix, weight, |_| 0) == Some(0)).count();
+
+        assert!((8_800..9_200).contains(&first), "{first}");
     }
 
     #[test]

@@ -18,9 +18,11 @@ pub(crate) struct Refusal {
     /// The status, where it is not the code's own.
     pub(crate) status: Option<u16>,
     /// What the client may read.
-    pub(crate) message: String,
+    pub(crate) message: Box<str>,
     pub(crate) param: Option<Box<str>>,
     pub(crate) fault: Option<Fault>,
+    /// Whether only the client's own haste made it a failure: that says nothing about the target.
+    pub(crate) is_hasty: bool,
     /// Whether the provider does not have the model: another may.
     pub(crate) is_unknown_model: bool,
     /// What the operator may read and the client may not.
@@ -39,9 +41,10 @@ impl Refusal {
         Self {
             code,
             status: None,
-            message: message.into(),
+            message: message.into().into_boxed_str(),
             param: None,
             fault: None,
+            is_hasty: false,
             is_unknown_model: false,
             detail: None,
             retry_after: None,
@@ -96,7 +99,9 @@ impl Refusal {
             let seconds = delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0));
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.is_spent || self.code.retry() == Retry::Never {
+        // A provider's own 408 and 409 are what SDKs repeat, with reason.
+        let is_for_good = self.code.retry() == Retry::Never && !matches!(self.status, Some(408 | 409));
+        if self.is_spent || is_for_good {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response

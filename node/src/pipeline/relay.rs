@@ -114,7 +114,7 @@ pub(super) fn stream(stream: Stream, mut visit: Visit) -> Response<ReplyBody> {
     visit.write_headers(&mut headers);
     write_stream_headers(&mut headers);
     if stream.resume.is_some() {
-        headers.insert(X_TROUPE_ON_BREAK, HeaderValue::from_static("continue"));
+        say_it_goes_on(&mut headers);
     }
     let mut response = Response::new(ReplyBody::fed(|feed| run(stream, feed, visit)));
     *response.headers_mut() = headers;
@@ -270,7 +270,7 @@ impl Leg<'_> {
                     pace.read(clock::now());
                     // A stream that always has more never lets the timer speak.
                     if pace.is_late() {
-                        return Some(Told::ours(failure::timeout(LATE)));
+                        return Some(Told::ours(late()));
                     }
                 }
                 Step::Read(Ok(None)) => return None,
@@ -282,6 +282,7 @@ impl Leg<'_> {
                         pace.kept_alive(clock::now());
                         timer.as_mut().reset(pace.next());
                     }
+                    Due::TimeIsOver => return Some(Told::ours(late())),
                     Due::Timeout(what) => return Some(Told::ours(failure::timeout(what))),
                 },
             }
@@ -316,8 +317,12 @@ impl Told {
     }
 }
 
-/// What a provider did not do in time.
-const LATE: &str = "did not finish its stream";
+/// The time of the whole is over. A stream that is long does not speak against its target.
+fn late() -> Refusal {
+    let mut late = failure::timeout("did not finish its stream");
+    late.is_hasty = true;
+    late
+}
 
 enum Step {
     Read(Result<Option<Batch>, Break>),
@@ -346,6 +351,8 @@ struct Pace {
 enum Due {
     Nothing,
     KeepAlive,
+    /// The call has taken as long as it may.
+    TimeIsOver,
     Timeout(&'static str),
 }
 
@@ -371,7 +378,7 @@ impl Pace {
 
     fn due(&self, now: std::time::Instant) -> Due {
         if now >= self.total {
-            Due::Timeout(LATE)
+            Due::TimeIsOver
         } else if now.saturating_duration_since(self.last_read) >= self.idle {
             Due::Timeout("sent nothing more")
         } else if now.saturating_duration_since(self.last_sent) >= KEEP_ALIVE {
@@ -411,6 +418,11 @@ fn write_headers(to: &mut HeaderMap, from: &HeaderMap, provider: Dialect, is_tra
     }
 }
 
+/// Says that a stream which breaks may go on at another target, and that a comment marks the seam then.
+pub(super) fn say_it_goes_on(to: &mut HeaderMap) {
+    to.insert(X_TROUPE_ON_BREAK, HeaderValue::from_static("continue"));
+}
+
 /// What every stream says of itself.
 pub(super) fn write_stream_headers(to: &mut HeaderMap) {
     to.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -424,7 +436,6 @@ fn note_lost(to: &mut Vec<std::borrow::Cow<'static, str>>, lost: &[Loss]) {
 
 /// What the request lost in translation.
 pub(super) const X_TROUPE_LOST: HeaderName = HeaderName::from_static("x-troupe-lost");
-/// Says that a stream which breaks may go on at another target, and that a comment marks the seam then.
 const X_TROUPE_ON_BREAK: HeaderName = HeaderName::from_static("x-troupe-on-break");
 /// nginx in front of us would hold events back.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -437,7 +448,8 @@ mod tests {
     fn pace(idle: u64, total: u64) -> (Pace, std::time::Instant) {
         let second = Duration::from_secs;
         let limits = CallLimits { connect: second(1), first_byte: second(1), idle: second(idle), total: second(total) };
-        let deadlines = Deadlines { limits, total: clock::now() + second(total) };
+        let total = clock::now() + second(total);
+        let deadlines = Deadlines { limits, head: total, begin: total, total };
         let pace = Pace::new(&deadlines);
         let start = pace.last_read;
         (pace, start)
@@ -460,6 +472,6 @@ mod tests {
         let (mut pace, start) = pace(25, 60);
         pace.read(start + Duration::from_secs(59));
 
-        assert_eq!(pace.due(start + Duration::from_secs(61)), Due::Timeout("did not finish its stream"));
+        assert_eq!(pace.due(start + Duration::from_secs(61)), Due::TimeIsOver);
     }
 }

@@ -105,7 +105,7 @@ impl Resume {
         }
         self.routed.broke(before, broke);
         self.routed.heard = Some(heard);
-        let walked = self.routed.walk(visit).await;
+        let walked = self.routed.walk_behind(before, visit).await;
         let heard = self.routed.heard.take().ok_or("it was not listened to")?;
         let (opened, served) = walked.map_err(|_| "no other target serves")?;
         let Opened::Stream { source, begun, .. } = opened else { return Err("something else than a stream came") };

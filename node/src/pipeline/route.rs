@@ -243,7 +243,7 @@ impl Plan {
             .collect();
         by_wait.sort_unstable();
         for (again, times, at) in by_wait {
-            let ready = again.max(self.ready_at(at, moment.now).unwrap_or(again));
+            let Some(ready) = self.ready_at(at, again, moment.now) else { continue };
             if ready <= moment.now
                 && let Some(chosen) = self.enter(at.0, at.1, moment)
             {
@@ -257,13 +257,15 @@ impl Plan {
         soonest.map_or(Choice::Nothing, Choice::Wait)
     }
 
-    /// When a resting member can be asked again; `None` if it does not rest.
-    fn ready_at(&self, (stage, member): At, now: Instant) -> Option<Instant> {
+    /// When a member that failed can be asked again, which it may not be before `again`; `None` if that is not worth
+    /// waiting for: a target that rests for failures has nothing to say soon, and a call would only be held up.
+    fn ready_at(&self, (stage, member): At, again: Instant, now: Instant) -> Option<Instant> {
         let stage = self.stages.get(stage)?;
         let target = stage.pool.cell.target(member, &stage.asked)?;
         match stage.pool.cell.standing(member, &target, now) {
-            Standing::Resting { until, .. } => Some(until),
-            Standing::Ready | Standing::Probation | Standing::Probed | Standing::Full { .. } => None,
+            Standing::Resting { until, why: Why::RetryAfter | Why::Paced } => Some(again.max(until)),
+            Standing::Resting { why: Why::Failures | Why::Unreachable | Why::Credential | Why::Quota, .. } => None,
+            Standing::Ready | Standing::Probation | Standing::Probed | Standing::Full { .. } => Some(again),
         }
     }
 
@@ -279,6 +281,11 @@ impl Plan {
         let times = self.times(at);
         self.note(at, times, again);
         Failed { fault, at }
+    }
+
+    /// Takes back a first choice: the target was not called.
+    pub(super) fn put_back(&mut self, at: At) {
+        self.tried.retain(|tried| (tried.stage, tried.member) != at);
     }
 
     /// Notes that a target cannot carry this call; it was not called.

@@ -238,6 +238,9 @@ impl Visit {
     }
 
     fn tell(&mut self, lane: Lane, refusal: &Refusal, fault: Fault) {
+        if refusal.is_hasty {
+            return;
+        }
         let at = clock::now();
         // A target that does not have one model is well; where clients name models, one typo must not rest it.
         let fault = if refusal.is_unknown_model { Fault::Client } else { fault };

@@ -36,6 +36,8 @@ struct Sofar {
     retries: Option<Retries>,
     calls: u32,
     waited: Duration,
+    /// Whether the retry budget said no.
+    is_denied: bool,
 }
 
 impl Sofar {
@@ -68,7 +70,23 @@ impl Routed {
     /// # Errors
     /// The last error of a provider, or why none could be called; every attempt is closed then.
     pub(super) async fn walk(&mut self, visit: &mut Visit) -> Result<(Opened, Served), Refusal> {
-        let mut sofar = Sofar::default();
+        self.walk_on(Sofar::default(), visit).await
+    }
+
+    /// Calls targets until one goes on with a stream that `before` broke off.
+    ///
+    /// # Errors
+    /// As [`Routed::walk`].
+    pub(super) async fn walk_behind(
+        &mut self,
+        before: &Served,
+        visit: &mut Visit,
+    ) -> Result<(Opened, Served), Refusal> {
+        let retries = Some(before.member().retries);
+        self.walk_on(Sofar { retries, ..Sofar::default() }, visit).await
+    }
+
+    async fn walk_on(&mut self, mut sofar: Sofar, visit: &mut Visit) -> Result<(Opened, Served), Refusal> {
         loop {
             let now = clock::now();
             if sofar.calls > 0 && now >= self.total {
@@ -82,6 +100,7 @@ impl Routed {
             let Some(ready) = self.prepare(&chosen, &mut sofar, visit).await else { continue };
             if sofar.calls > 0 && !self.plan.pool().cell.retries.try_take(now) {
                 visit.note(|record| record.is_retry_denied = true);
+                sofar.is_denied = true;
                 return Err(self.give_up(sofar, now));
             }
             match self.call(chosen, ready, &mut sofar, visit).await {
@@ -121,10 +140,10 @@ impl Routed {
 
     /// What the client is told when nothing more is tried.
     fn give_up(&self, sofar: Sofar, now: Instant) -> Refusal {
-        let may_retry = sofar.retries.is_some_and(|retries| retries.attempts > 1);
         match sofar.told {
             Some(mut told) => {
-                told.is_spent = sofar.calls > 0 && may_retry && told.retry_after.is_none();
+                // A client that has to wait longer than a call may, and was tried for once, may well come back.
+                told.is_spent = sofar.calls > 1 || (sofar.is_denied && told.retry_after.is_none());
                 told
             }
             None => self.plan.refusal(now),
@@ -185,14 +204,15 @@ impl Routed {
     /// How long this attempt may take. One that could be made good elsewhere leaves time for that, where the client's own
     /// deadline is nearer than the target's: half of what is left, but no less than the target needs as a rule.
     fn step(&self, chosen: &Chosen) -> Deadlines {
-        let mut limits = chosen.member().limits;
-        limits.first_byte = limits.first_byte.min(self.patience);
-        let left = self.total.saturating_duration_since(clock::now());
+        let (limits, now, total) = (chosen.member().limits, clock::now(), self.total);
+        let left = total.saturating_duration_since(now);
+        let head = now.checked_add(self.patience).unwrap_or(total);
+        let mut begin = total;
         if limits.first_byte > left / 2 && self.plan.has_more() {
             let usual = chosen.latency.saturating_mul(4);
-            limits.first_byte = limits.first_byte.min((left / 2).max(usual));
+            begin = now.checked_add((left / 2).max(usual)).unwrap_or(total);
         }
-        Deadlines { limits, total: self.total }
+        Deadlines { limits, head, begin, total }
     }
 
     /// Calls one target, and perhaps a second one if it is slow to begin; `None` if they failed.
@@ -235,10 +255,11 @@ impl Routed {
     /// A second target for a stream that is slow to begin, if there is one and hedges are not too many already.
     async fn hedge(&mut self, sofar: &mut Sofar, visit: &mut Visit) -> Option<(Ready, Arc<Progress>)> {
         let now = clock::now();
-        let chosen = match self.plan.choose_new(self.moment(sofar, visit, now)) {
-            Some(chosen) if self.plan.pool().cell.hedges.as_ref().is_some_and(|hedges| hedges.try_take(now)) => chosen,
-            Some(_) | None => return None,
-        };
+        let chosen = self.plan.choose_new(self.moment(sofar, visit, now))?;
+        if !self.plan.pool().cell.hedges.as_ref().is_some_and(|hedges| hedges.try_take(now)) {
+            self.plan.put_back(chosen.at);
+            return None;
+        }
         let ready = self.prepare(&chosen, sofar, visit).await?;
         sofar.calls += 1;
         let progress = visit.attempt(chosen, Lane::Hedge);
@@ -303,7 +324,7 @@ impl Routed {
         let fault = refusal.fault.unwrap_or(Fault::Provider);
         let wait = match fault {
             _ if refusal.is_unknown_model => None,
-            Fault::Provider => Some(self.backoff(served, &retries)),
+            Fault::Provider => Some(self.backoff(served, &retries).max(refusal.retry_after.unwrap_or_default())),
             Fault::Capacity => Some(refusal.retry_after.unwrap_or_else(|| self.backoff(served, &retries))),
             Fault::Client | Fault::Credential | Fault::Quota | Fault::ContextLength | Fault::Ours => None,
         };
