@@ -1,5 +1,6 @@
 //! What the node wants: pools, their members and the rules of each.
 
+use std::fmt;
 use std::time::Duration;
 
 use troupe_proto::id::{ModelId, TargetId};
@@ -31,6 +32,27 @@ pub struct MemberLayout {
     pub priority: u32,
     /// When it rests and how it comes back.
     pub rules: TargetRules,
+    /// What it is reached with. When this changes, it is another target by the same name, and nothing is known of it.
+    pub fingerprint: Fingerprint,
+}
+
+/// Tells whether a target is still reached by the same address and with the same secret. Never shown: it is made of a
+/// secret.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    /// Takes the first half of a hash, from which nothing can be read back.
+    pub fn of(hash: [u8; 32]) -> Self {
+        let (half, _) = hash.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        Self(*half)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(..)")
+    }
 }
 
 /// When a target rests and how it comes back.

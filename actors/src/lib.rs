@@ -34,7 +34,7 @@ mod tests;
 pub use actors::{Actors, Settings, StartError};
 pub use breaker::{Standing, Why};
 pub use budget::Budget;
-pub use layout::{Concurrency, HedgeRules, MemberLayout, PoolLayout, RetryRules, TargetRules};
+pub use layout::{Concurrency, Fingerprint, HedgeRules, MemberLayout, PoolLayout, RetryRules, TargetRules};
 pub use pass::{Failure, Pass, Quota};
 pub use pool::PoolCell;
 pub use ports::{Probed, Prober};

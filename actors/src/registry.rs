@@ -180,14 +180,22 @@ impl House {
         let lanes = self.settings.lanes;
         let provider = plan.providers.entry(layout.id.provider.clone());
         let provider = provider.or_insert_with(|| Arc::new(Provider::new())).clone();
-        let target = plan.targets.entry(layout.id.clone());
-        let new = || Arc::new(Target::new(layout.id.clone(), provider, lanes, self.epoch, now));
-        let common = target.or_insert_with(new).clone();
-        let names = layout.is_open.then(|| {
-            let same = old.and_then(|old| old.members.iter().find(|member| member.common.id == layout.id));
-            same.and_then(|member| member.names.clone())
-                .unwrap_or_else(|| Arc::new(Names { traffic: Traffic::new(lanes), own: ArcSwap::default() }))
-        });
+        let fingerprint = layout.fingerprint;
+        if plan.targets.get(&layout.id).is_some_and(|target| target.fingerprint != fingerprint) {
+            // Another account or another place by the same name: what was learned is not about this one. Pools that share
+            // it are laid out in the same turn, and find the new one.
+            plan.targets.remove(&layout.id).inspect(|target| target.replace());
+        }
+        let new = || Arc::new(Target::new(layout.id.clone(), fingerprint, provider, lanes, self.epoch, now));
+        let common = plan.targets.entry(layout.id.clone()).or_insert_with(new).clone();
+        let before = old.and_then(|old| old.members.iter().find(|member| member.common.id == layout.id));
+        let is_same = before.is_some_and(|before| before.common.fingerprint == fingerprint);
+        let names = before.and_then(|before| before.names.as_ref());
+        if let Some(left) = names.filter(|_| !is_same) {
+            left.own.load().values().for_each(|own| own.replace());
+        }
+        let new = || Arc::new(Names { traffic: Traffic::new(lanes), own: ArcSwap::default() });
+        let names = layout.is_open.then(|| names.filter(|_| is_same).cloned().unwrap_or_else(new));
         Member { at, weight: layout.weight, rules: Arc::new(layout.rules), common, names }
     }
 
@@ -274,7 +282,7 @@ fn carried(neutral: &View, members: &[Arc<Member>], old: Option<&PoolCell>) -> V
     let Some(old) = old else { return neutral.clone() };
     let known = old.view.read();
     let seen = |member: &Member| -> Option<MemberView> {
-        let at = old.members.iter().position(|before| before.common.id == member.common.id)?;
+        let at = old.members.iter().position(|before| Arc::ptr_eq(&before.common, &member.common))?;
         known.members.get(at).copied()
     };
     let members = neutral.members.iter().zip(members).map(|(neutral, member)| match seen(member) {

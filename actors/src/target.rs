@@ -1,7 +1,7 @@
 //! A target's cells: what calls count, what its breaker decided, what its provider said about quota.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::breaker::logic::Breaker;
 use crate::breaker::view::Gate;
 use crate::breaker::{Standing, Why};
 use crate::inbox::Inbox;
-use crate::layout::TargetRules;
+use crate::layout::{Fingerprint, TargetRules};
 use crate::traffic::{Epoch, Traffic};
 use crate::view::Published;
 
@@ -116,8 +116,11 @@ pub struct Target {
     pub(crate) breaker: Published<Breaker>,
     pub(crate) provider: Arc<Provider>,
     pub(crate) epoch: Epoch,
+    /// What it is reached with.
+    pub(crate) fingerprint: Fingerprint,
     quota: QuotaCell,
     used: AtomicU64,
+    is_replaced: AtomicBool,
 }
 
 impl std::fmt::Debug for Target {
@@ -149,7 +152,14 @@ pub struct TargetReport {
 const REPORT_WINDOW: Duration = Duration::from_secs(10);
 
 impl Target {
-    pub(crate) fn new(id: TargetId, provider: Arc<Provider>, lanes: usize, epoch: Epoch, now: Instant) -> Self {
+    pub(crate) fn new(
+        id: TargetId,
+        fingerprint: Fingerprint,
+        provider: Arc<Provider>,
+        lanes: usize,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             traffic: Traffic::new(lanes),
@@ -157,8 +167,10 @@ impl Target {
             breaker: Published::new(Breaker::new(), now),
             provider,
             epoch,
+            fingerprint,
             quota: QuotaCell::new(),
             used: AtomicU64::new(epoch.millis(now)),
+            is_replaced: AtomicBool::new(false),
         }
     }
 
@@ -202,6 +214,15 @@ impl Target {
 
     pub(crate) fn touch(&self, now: Instant) {
         self.used.store(self.epoch.millis(now), Relaxed);
+    }
+
+    /// Another target is reached by this one's name from now on. Calls that run end here, and decide nothing any more.
+    pub(crate) fn replace(&self) {
+        self.is_replaced.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Relaxed)
     }
 
     /// When it was last used, in milliseconds of its epoch.

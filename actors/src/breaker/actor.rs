@@ -77,6 +77,13 @@ impl Breakers {
             News::Judged { verdict, place } => (Event::Judged(verdict), Some(place)),
             News::Probed(finding) => (Event::Probed(finding), None),
         };
+        if target.is_replaced() {
+            // A call that ran when its key was exchanged speaks of the old one, and its name is another's now.
+            if let Some(place) = place {
+                target.gate.leave(&place);
+            }
+            return;
+        }
         let mut breaker = (*target.breaker.read()).clone();
         let before = breaker.rest_in_force();
         let effect = breaker.on(event, at, self.house.dice(), &rules);

@@ -132,7 +132,8 @@ impl Pool {
             let id = TargetId { model: (&*name).into(), ..member.common.id.clone() };
             let target = self.house.target(&id).unwrap_or_else(|| {
                 let provider = member.common.provider.clone();
-                Arc::new(Target::new(id, provider, self.house.settings.lanes, self.house.epoch, now))
+                let (lanes, epoch) = (self.house.settings.lanes, self.house.epoch);
+                Arc::new(Target::new(id, member.common.fingerprint, provider, lanes, epoch, now))
             });
             own.insert(name, target);
         }

@@ -68,7 +68,7 @@ type Probing = (Arc<Target>, Arc<TargetRules>);
 fn resting(provider: &Provider, now: Instant) -> (BTreeMap<TargetId, Probing>, BTreeMap<TargetId, Duration>) {
     let (mut targets, mut periods) = (BTreeMap::new(), BTreeMap::new());
     provider.resting().retain(|id, resting| {
-        let target = resting.target.upgrade();
+        let target = resting.target.upgrade().filter(|target| !target.is_replaced());
         let breaker = target.as_ref().map(|target| target.breaker.read());
         let rest = breaker.as_ref().and_then(|breaker| breaker.rest_in_force());
         let of_rest = rest.filter(|(until, _)| *until > now).and_then(|(_, why)| period(why, &resting.rules));

@@ -1,6 +1,7 @@
 //! The tree at work: real actors, a paused clock, a scripted prober.
 
 mod drills;
+mod keys;
 mod learns;
 mod lives;
 mod probes;
@@ -17,8 +18,8 @@ use troupe_proto::id::{CredentialId, ModelId, ProviderId, TargetId};
 use troupe_proto::unit::PerMille;
 
 use crate::{
-    Actors, Failure, HedgeRules, MemberLayout, PoolCell, PoolLayout, Probed, Prober, RetryRules, Role, Settings,
-    Standing, TargetRules, Why,
+    Actors, Failure, Fingerprint, HedgeRules, MemberLayout, PoolCell, PoolLayout, Probed, Prober, RetryRules, Role,
+    Settings, Standing, TargetRules, Why,
 };
 
 fn clock() -> Instant {
@@ -59,7 +60,14 @@ fn member(provider: &str, model: &str) -> MemberLayout {
         credential: Some(CredentialId::new("main")),
         model: model.into(),
     };
-    MemberLayout { id, is_open: model == "*", weight: 1, priority: 0, rules: rules() }
+    MemberLayout {
+        id,
+        is_open: model == "*",
+        weight: 1,
+        priority: 0,
+        rules: rules(),
+        fingerprint: Fingerprint::default(),
+    }
 }
 
 fn pool(id: &str, members: Vec<MemberLayout>) -> PoolLayout {

@@ -3,7 +3,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use troupe_actors::{Concurrency, HedgeRules, MemberLayout, PoolCell, PoolLayout, RetryRules, TargetRules};
+use sha2::{Digest, Sha256};
+use troupe_actors::{
+    Concurrency, Fingerprint, HedgeRules, MemberLayout, PoolCell, PoolLayout, RetryRules, TargetRules,
+};
 use troupe_dialect::Dialect;
 use troupe_proto::id::{ModelId, ProviderId, Revision, TargetId};
 use troupe_proto::spec::{self, Affinity, Auth, OnBreak, Rules, Spec, Wire};
@@ -198,7 +201,9 @@ fn members(
                 label: there.and_then(|_| HeaderValue::try_from(id.to_string()).ok()),
             };
             let is_open = there.is_none();
-            let layout = MemberLayout { id, is_open, weight, priority: target.priority, rules: target_rules(&rules) };
+            let (priority, rules) = (target.priority, target_rules(&rules));
+            let fingerprint = fingerprint(provider, credential.map(|(_, spec)| spec));
+            let layout = MemberLayout { id, is_open, weight, priority, rules, fingerprint };
             (member, layout)
         };
         // A target's share is its weight, split among the keys by theirs: scaled, so that nothing is rounded away.
@@ -215,6 +220,40 @@ fn members(
     }
     members.sort_by_key(|(member, _)| member.priority);
     members
+}
+
+/// What a target is reached with, in a form from which the secret cannot be read back: everything that decides whose
+/// account answers, and where.
+fn fingerprint(provider: &spec::Provider, credential: Option<&spec::Credential>) -> Fingerprint {
+    let spec::Provider { wire, base_url, auth, credentials: _, azure_api_version, headers, ca_pem, proxy, rules: _ } =
+        provider;
+    let mut hash = Sha256::new();
+    // With its length before it, no part can pass for the end of one and the beginning of the next.
+    let mut part = |text: &str| {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text);
+    };
+    part(match wire {
+        Wire::OpenAi => "openai",
+        Wire::Anthropic => "anthropic",
+    });
+    part(match auth {
+        Auth::Bearer => "bearer",
+        Auth::XApiKey => "x-api-key",
+        Auth::ApiKey => "api-key",
+    });
+    part(&base_url.to_string());
+    for optional in [azure_api_version, ca_pem, &proxy.as_ref().map(ToString::to_string)] {
+        part(if optional.is_some() { "some" } else { "none" });
+        part(optional.as_deref().unwrap_or_default());
+    }
+    // Before the headers, of which there can be any number.
+    part(credential.map_or("", |credential| credential.secret.expose()));
+    for (name, value) in headers {
+        part(name);
+        part(value);
+    }
+    Fingerprint::of(hash.finalize().into())
 }
 
 /// Stands for the asked name in the id of a target that passes it on.

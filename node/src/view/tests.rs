@@ -120,6 +120,41 @@ async fn a_reload_keeps_the_endpoints_that_did_not_change() {
     assert!(!Arc::ptr_eq(&endpoint(&old, "gpt-4o", 2), &endpoint(&new, "gpt-4o", 2)));
 }
 
+#[tokio::test]
+async fn a_target_whose_secret_address_or_headers_changed_is_another_one() {
+    let old = spec();
+    let changed = |change: &dyn Fn(&mut spec::Provider)| {
+        let mut spec = spec();
+        change(spec.providers.get_mut("a").unwrap());
+        spec
+    };
+    let key = |provider: &mut spec::Provider| {
+        provider.credentials.values_mut().next().unwrap().secret = Secret::new("sk2".to_owned())
+    };
+    let kept: [(&str, Spec, [bool; 3]); 6] = [
+        ("nothing", spec(), [true, true, true]),
+        ("a weight", changed(&|a| a.credentials.values_mut().for_each(|key| key.weight = 7)), [true, true, true]),
+        ("one secret", changed(&key), [false, true, true]),
+        ("an address", changed(&|a| a.base_url = "http://127.0.0.1:1/v2".parse().unwrap()), [false, false, true]),
+        ("a header", changed(&|a| drop(a.headers.insert("org".into(), "two".into()))), [false, false, true]),
+        ("the secret's header", changed(&|a| a.auth = Auth::ApiKey), [false, false, true]),
+    ];
+    for (what, new, expected) in kept {
+        let settings = Settings { now: clock::now, dice: clock::dice, lanes: 1, prober: Arc::new(Nobody) };
+        let actors = Actors::start(settings).await.unwrap();
+        let view = |spec: &Spec| Draft::of(spec, Revision(1), &View::default()).unwrap().finish(|p| actors.lay_out(p));
+        let targets = |view: &View| {
+            let cell = view.pool("gpt-4o").unwrap().cell.clone();
+            [0, 1, 2].map(|member| cell.target(member, "gpt-4o").unwrap())
+        };
+
+        let (before, after) = (targets(&view(&old)), targets(&view(&new)));
+
+        let is_kept = [0, 1, 2].map(|member| Arc::ptr_eq(&before[member], &after[member]));
+        assert_eq!(is_kept, expected, "{what}");
+    }
+}
+
 #[test]
 fn azure_has_the_deployment_in_the_path() {
     let mut spec = spec();
