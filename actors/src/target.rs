@@ -19,7 +19,7 @@ use crate::view::Published;
 
 /// Facts that may wait for a provider's breakers.
 const FACTS_MAX: usize = 1_024;
-/// Knocks that may wait for a provider's prober; they say no more than "look".
+/// Probes that landed and that a provider's prober has not heard of; more than it has in the air.
 const CALLS_MAX: usize = 16;
 
 /// What the actors of one provider share, and outlives them.
@@ -27,7 +27,7 @@ pub(crate) struct Provider {
     /// In front of `breaker:<provider>`.
     pub(crate) facts: Inbox<Fact>,
     /// In front of `probe:<provider>`.
-    pub(crate) calls: Inbox<()>,
+    pub(crate) calls: Inbox<TargetId>,
     resting: Mutex<BTreeMap<TargetId, Resting>>,
 }
 

@@ -6,6 +6,7 @@ mod bad_input;
 mod breakers;
 mod cli;
 mod controls;
+mod credentials;
 mod dev;
 mod drain;
 mod drills;

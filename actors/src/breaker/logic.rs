@@ -116,6 +116,8 @@ pub(crate) struct Breaker {
     /// Rests for failures in a row, and when the last of them was due to end.
     streak: u32,
     streak_until: Option<Instant>,
+    /// Calls that were told that the credential is no good, none in between that worked.
+    refusals: u32,
 }
 
 impl Breaker {
@@ -127,6 +129,7 @@ impl Breaker {
             suspect_since: None,
             streak: 0,
             streak_until: None,
+            refusals: 0,
         }
     }
 
@@ -176,7 +179,10 @@ impl Breaker {
                 let is_enough = self.busy.count(now, tally, rules);
                 is_enough.then(|| self.rest(rules.rest.max(PACE_MIN), Why::Paced, now))
             }
-            Verdict::Refused => Some(self.rest(rules.credential_rest, Why::Credential, now)),
+            Verdict::Refused => {
+                self.refusals = self.refusals.saturating_add(1);
+                Some(self.rest(rules.credential_rest, Why::Credential, now))
+            }
             Verdict::Exhausted { retry_after } => Some(self.rest(quota_rest(retry_after, rules), Why::Quota, now)),
             Verdict::Spent { reset } => Some(self.rest(pace(reset), Why::Paced, now)),
         }
@@ -315,6 +321,7 @@ impl Breaker {
         let rested = now.saturating_duration_since(self.rested_from(now));
         let slow_from = (rested >= SLOW_START_REST_MIN).then_some(now);
         self.phase = Phase::Closed { slow_from };
+        self.refusals = 0;
         self.ill.forget();
         self.busy.forget();
         Effect::Resumes
@@ -339,6 +346,11 @@ impl Breaker {
     /// Failures that count at `now`, and rests for failures in a row.
     pub(crate) fn counts(&self, now: Instant, window: Duration) -> (u32, u32) {
         (self.ill.failures(now, window), self.streak)
+    }
+
+    /// How many calls in a row found that the credential is no good; those begun before the rest are not counted.
+    pub(crate) fn refusals(&self) -> u32 {
+        self.refusals
     }
 
     /// Until when it rests and why, also after that time: half-open.

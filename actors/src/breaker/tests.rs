@@ -301,6 +301,23 @@ fn a_spent_quota_rests_until_it_is_full_again() {
 }
 
 #[test]
+fn refusals_in_a_row_count_those_of_calls_that_decide_until_one_works() {
+    let mut bench = Bench::new();
+    let refused = Event::Reported(Verdict::Refused);
+
+    bench.hear(refused);
+    bench.hear(refused);
+    assert_eq!(bench.breaker.refusals(), 1, "the second began before the rest");
+    bench.hear(Event::Probed(Finding::Alive));
+    bench.hear(Event::Judged(Verdict::Refused));
+    assert_eq!(bench.breaker.refusals(), 2, "a probe that finds the key good has not shown that calls are");
+    bench.hear(Event::Probed(Finding::Alive));
+    bench.hear(Event::Judged(Verdict::Works));
+
+    assert_eq!(bench.breaker.refusals(), 0);
+}
+
+#[test]
 fn a_refused_credential_is_not_forgotten_for_a_quota() {
     let mut bench = Bench::new();
     bench.rules.credential_rest = secs(10);

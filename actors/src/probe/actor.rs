@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
 use troupe_proto::id::TargetId;
 
-use super::logic::{Rounds, SUSPECT, patience, period};
+use super::logic::{Pace, Rounds, pace, patience, suspect};
 use crate::breaker::actor::{Fact, News};
 use crate::breaker::logic::Finding;
 use crate::inbox::{Knock, knock};
@@ -48,7 +48,7 @@ pub(crate) struct Prober {
 #[derive(Default)]
 pub(crate) struct Round {
     rounds: Rounds,
-    in_air: JoinSet<TargetId>,
+    in_air: JoinSet<()>,
     timer: Option<AbortHandle>,
 }
 
@@ -63,39 +63,36 @@ impl Drop for Round {
 /// A target to probe, and the rules it rests by.
 type Probing = (Arc<Target>, Arc<TargetRules>);
 
-/// The provider's targets that a probe can help now, and how often each is probed. Others are struck off: a rest that is
+/// The provider's targets that a probe can help now, and when each is probed. Others are struck off: a rest that is
 /// over is left to the next call, and when that fails the target is watched again.
-fn resting(provider: &Provider, now: Instant) -> (BTreeMap<TargetId, Probing>, BTreeMap<TargetId, Duration>) {
-    let (mut targets, mut periods) = (BTreeMap::new(), BTreeMap::new());
+fn resting(provider: &Provider, now: Instant) -> (BTreeMap<TargetId, Probing>, BTreeMap<TargetId, Pace>) {
+    let (mut targets, mut paces) = (BTreeMap::new(), BTreeMap::new());
     provider.resting().retain(|id, resting| {
         let target = resting.target.upgrade().filter(|target| !target.is_replaced());
         let breaker = target.as_ref().map(|target| target.breaker.read());
         let rest = breaker.as_ref().and_then(|breaker| breaker.rest_in_force());
-        let of_rest = rest.filter(|(until, _)| *until > now).and_then(|(_, why)| period(why, &resting.rules));
+        let refusals = breaker.as_ref().map_or(0, |breaker| breaker.refusals());
+        let of_rest = rest.filter(|(until, _)| *until > now).and_then(|(_, why)| pace(why, refusals, &resting.rules));
         let is_suspect = breaker.is_some_and(|breaker| breaker.is_suspect(now));
-        let period = of_rest.or_else(|| is_suspect.then_some(SUSPECT));
-        let (Some(target), Some(period)) = (target, period) else { return false };
+        let pace = of_rest.or_else(|| is_suspect.then(suspect));
+        let (Some(target), Some(pace)) = (target, pace) else { return false };
         targets.insert(id.clone(), (target, resting.rules.clone()));
-        periods.insert(id.clone(), period);
+        paces.insert(id.clone(), pace);
         true
     });
-    (targets, periods)
+    (targets, paces)
 }
 
 impl Prober {
     fn look(&self, myself: &ActorRef<Knock>, round: &mut Round) {
         let Some(provider) = &self.provider else { return };
-        provider.calls.drain(|()| {});
+        provider.calls.drain(|landed| round.rounds.landed(&landed));
+        while round.in_air.try_join_next().is_some() {}
         let now = self.house.now();
-        let (targets, periods) = resting(provider, now);
-        while let Some(landed) = round.in_air.try_join_next() {
-            if let Ok(id) = landed {
-                round.rounds.landed(&id);
-            }
-        }
-        for id in round.rounds.begin(&periods, now, || self.house.dice()) {
+        let (targets, paces) = resting(provider, now);
+        for id in round.rounds.begin(&paces, now, || self.house.dice()) {
             if let Some((target, rules)) = targets.get(&id) {
-                self.probe(myself, (target.clone(), rules.clone()), round);
+                self.probe((target.clone(), rules.clone()), round);
             }
         }
         if let Some(timer) = round.timer.take() {
@@ -111,10 +108,10 @@ impl Prober {
         }
     }
 
-    fn probe(&self, myself: &ActorRef<Knock>, (target, rules): Probing, round: &mut Round) {
-        let (house, myself) = (self.house.clone(), myself.clone());
+    fn probe(&self, (target, rules): Probing, round: &mut Round) {
+        let house = self.house.clone();
         round.in_air.spawn(async move {
-            let id = target.id.clone();
+            let (id, provider) = (target.id.clone(), target.provider.clone());
             // In a task of its own, so that a fault of the port lands as one that learned nothing.
             let prober = house.settings.prober.clone();
             let probe = AbortOnDrop(tokio::spawn({
@@ -133,10 +130,10 @@ impl Prober {
             if let Some(finding) = finding {
                 let fact = Fact { target, rules, at: house.now(), news: News::Probed(finding) };
                 // Refused is counted at the door; the next probe says the same.
-                fact.target.provider.clone().facts.post(fact).ok();
+                provider.facts.post(fact).ok();
             }
-            knock(&myself, Knock::Tick);
-            id
+            // There is room for more than can be in the air.
+            provider.calls.post(id).ok();
         });
     }
 }

@@ -14,19 +14,60 @@ pub(crate) const IN_AIR_MAX: usize = 8;
 /// before the rest is over, or a call would find out.
 const UNREACHABLE: Duration = Duration::from_secs(2);
 /// A target that a call did not reach is probed as soon as this.
-pub(crate) const SUSPECT: Duration = Duration::from_millis(200);
+const SUSPECT: Duration = Duration::from_millis(200);
 /// A key that was refused is tried this often.
 const CREDENTIAL: Duration = Duration::from_secs(30);
+/// The first time it is tried as soon as this: perhaps it was refused for one model only, or by a provider that had a
+/// hiccup. It takes twice as long after each further call that was refused although a probe was not.
+const CREDENTIAL_FIRST: Duration = Duration::from_millis(500);
 /// No probe comes sooner after another.
 const PERIOD_MIN: Duration = Duration::from_millis(50);
 
-/// How often a target that rests for `why` is probed; `None`: a probe cannot see what it waits for.
-pub(crate) fn period(why: Why, rules: &TargetRules) -> Option<Duration> {
+/// What a probe is to find out; each doubt has a first probe of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// Whether anybody is there, though it takes calls.
+    Suspect,
+    /// Whether anybody is there again.
+    Unreachable,
+    /// Whether the credential is good, which so many calls in a row found it is not.
+    Credential(u32),
+}
+
+/// When a target is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    doubt: Doubt,
+    /// How long after a doubt arose the first probe comes.
+    first: Duration,
+    /// How long after a probe the next.
+    period: Duration,
+    /// The least time between two probes, whatever arises.
+    gap: Duration,
+}
+
+/// When a target that rests for `why` is probed; `None`: a probe cannot see what it waits for. `refusals` are the calls in
+/// a row that found its credential no good.
+pub(crate) fn pace(why: Why, refusals: u32, rules: &TargetRules) -> Option<Pace> {
+    let steady = |doubt, first: Duration, period: Duration| {
+        let period = period.max(PERIOD_MIN);
+        Pace { doubt, first: first.min(period), period, gap: period.min(UNREACHABLE) }
+    };
     match why {
-        Why::Unreachable => Some(UNREACHABLE.min(rules.rest / 2).max(PERIOD_MIN)),
-        Why::Credential => Some(CREDENTIAL.min(rules.credential_rest / 2).max(PERIOD_MIN)),
+        Why::Unreachable => Some(steady(Doubt::Unreachable, Duration::MAX, UNREACHABLE.min(rules.rest / 2))),
+        Why::Credential => {
+            let doubled = 1_u32.checked_shl(refusals.saturating_sub(1)).unwrap_or(u32::MAX);
+            let first = CREDENTIAL_FIRST.saturating_mul(doubled);
+            Some(steady(Doubt::Credential(refusals), first, CREDENTIAL.min(rules.credential_rest / 2)))
+        }
         Why::Failures | Why::Quota | Why::RetryAfter | Why::Paced => None,
     }
+}
+
+/// When a target that takes calls is probed because one reached nobody: at once, but not after each of a trickle of them
+/// that probes find nothing behind.
+pub(crate) fn suspect() -> Pace {
+    Pace { doubt: Doubt::Suspect, first: SUSPECT, period: UNREACHABLE, gap: UNREACHABLE }
 }
 
 /// How long a probe may take.
@@ -37,32 +78,43 @@ pub(crate) fn patience(rules: &TargetRules) -> Duration {
 /// Which targets are probed when.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
-    due: BTreeMap<TargetId, Instant>,
+    /// By target: of which doubt, and when.
+    due: BTreeMap<TargetId, (Doubt, Instant)>,
+    /// When those that were probed a moment ago were.
+    begun: BTreeMap<TargetId, Instant>,
     in_air: BTreeSet<TargetId>,
 }
 
 impl Rounds {
-    /// Takes those that rest now, each with its period, and returns those to be probed now. `dice` spreads the probes.
+    /// Takes those that rest now, each with its pace, and returns those to be probed now. `dice` spreads the probes.
     pub(crate) fn begin(
         &mut self,
-        resting: &BTreeMap<TargetId, Duration>,
+        resting: &BTreeMap<TargetId, Pace>,
         now: Instant,
         mut dice: impl FnMut() -> u64,
     ) -> Vec<TargetId> {
         self.due.retain(|id, _| resting.contains_key(id));
-        for (id, period) in resting {
-            self.due.entry(id.clone()).or_insert_with(|| now + jittered(*period, dice()));
+        // No gap is longer, so nobody asks when the others were.
+        self.begun.retain(|_, begun| now.saturating_duration_since(*begun) < UNREACHABLE);
+        for (id, pace) in resting {
+            if self.due.get(id).is_none_or(|(doubt, _)| *doubt != pace.doubt) {
+                let soonest = self.begun.get(id).map_or(now, |begun| *begun + pace.gap);
+                let due = (now + jittered(pace.first, dice())).max(soonest);
+                self.due.insert(id.clone(), (pace.doubt, due));
+            }
         }
         let places = IN_AIR_MAX.saturating_sub(self.in_air.len());
-        let is_due = |(id, due): &(&TargetId, &Instant)| **due <= now && !self.in_air.contains(*id);
+        let is_due = |(id, (_, due)): &(&TargetId, &(Doubt, Instant))| *due <= now && !self.in_air.contains(*id);
         let mut begun: Vec<(Instant, TargetId)> =
-            self.due.iter().filter(is_due).map(|(id, due)| (*due, id.clone())).collect();
+            self.due.iter().filter(is_due).map(|(id, (_, due))| (*due, id.clone())).collect();
         // Who waits for longest goes first, so that none starves behind the others.
         begun.sort_unstable();
         begun.truncate(places);
         for (_, id) in &begun {
-            let period = resting.get(id).copied().unwrap_or(UNREACHABLE);
-            self.due.insert(id.clone(), now + jittered(period, dice()));
+            if let Some(pace) = resting.get(id) {
+                self.due.insert(id.clone(), (pace.doubt, now + jittered(pace.period, dice())));
+            }
+            self.begun.insert(id.clone(), now);
             self.in_air.insert(id.clone());
         }
         debug_assert!(self.in_air.len() <= IN_AIR_MAX, "probes in the air are bounded");
@@ -76,7 +128,7 @@ impl Rounds {
     /// When the next is due; `None`: nothing rests, nothing is probed. One that waits for a place in the air is begun when
     /// another lands.
     pub(crate) fn next(&self, now: Instant) -> Option<Duration> {
-        let waiting = self.due.iter().filter(|(id, _)| !self.in_air.contains(*id)).map(|(_, due)| *due);
+        let waiting = self.due.iter().filter(|(id, _)| !self.in_air.contains(*id)).map(|(_, (_, due))| *due);
         let due = waiting.min()?;
         Some(due.saturating_duration_since(now).max(Duration::from_millis(1)))
     }

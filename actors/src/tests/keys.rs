@@ -64,3 +64,35 @@ async fn the_names_of_a_wildcard_begin_anew_with_its_key() {
     world.eventually("the name has a target of its own", is_own).await;
     assert_eq!(world.standing(0), Standing::Ready);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_ends_within_a_second_where_a_probe_finds_the_key_good() {
+    let world = World::one().await;
+    world.script(Script::Says(Probed::Alive));
+    for _ in 0..5 {
+        world.fail(0, failure(Fault::Credential)).unwrap();
+        world.eventually("it rests", |world| world.why(0) == Some(Why::Credential)).await;
+
+        tokio::time::sleep(secs(1)).await;
+
+        assert_eq!(world.standing(0), Standing::Probation);
+        world.succeed(0, millis(5)).unwrap();
+        world.eventually("it is back", |world| world.standing(0) == Standing::Ready).await;
+        tokio::time::sleep(secs(5)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_only_probes_find_good_costs_ever_fewer_calls() {
+    let world = World::one().await;
+    world.script(Script::Says(Probed::Alive));
+    let mut refused = 0;
+
+    for _ in 0..60_000 {
+        refused += usize::from(world.fail(0, failure(Fault::Credential)).is_ok());
+        tokio::time::sleep(millis(10)).await;
+    }
+
+    assert!((20..=34).contains(&refused), "seven in the first half minute, then two a minute: {refused} in ten");
+    assert!(world.probes() <= refused, "{} probes", world.probes());
+}

@@ -85,3 +85,20 @@ async fn a_prober_that_panics_teaches_nothing_and_harms_nobody() {
     assert_eq!(world.restarts(Role::Prober), 0, "the fault of a probe is not the actor's");
     assert_eq!(world.standing(0), Standing::Probation, "the rest ran its time");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_trickle_of_calls_that_reach_nobody_costs_one_probe_in_two_seconds() {
+    let world = World::one().await;
+    world.script(Script::Says(Probed::Alive));
+
+    for _ in 0..600 {
+        world.fail(0, unreachable()).unwrap();
+        for _ in 0..3 {
+            world.succeed(0, millis(5)).unwrap();
+        }
+        tokio::time::sleep(millis(100)).await;
+    }
+
+    assert!((25..=39).contains(&world.probes()), "{} probes in a minute", world.probes());
+    assert_eq!(world.standing(0), Standing::Ready);
+}
