@@ -48,6 +48,8 @@ struct Ledger {
     calls: Arc<Calls>,
     share: PerMille,
     floor: u64,
+    /// Calls in flight when last looked at: the floor is not less.
+    busy: AtomicU64,
     window: Mutex<Window>,
     /// The slot in force (upper half) and what is left in it (lower half).
     left: AtomicU64,
@@ -74,7 +76,7 @@ struct Slot {
 /// No slot has this number: the next one is being worked out, or none was yet.
 const TURNING: u32 = u32::MAX;
 
-/// A share of a pool's calls of the last 10 s, and a floor.
+/// A share of a pool's calls of the last 10 s, and a floor, which is not less than its calls in flight.
 ///
 /// Cheap to clone; clones take from the same budget.
 #[derive(Clone, Debug)]
@@ -85,7 +87,8 @@ impl Budget {
     pub(crate) fn new(calls: Arc<Calls>, share: PerMille, floor: u32, epoch: Epoch) -> Self {
         let floor = u64::from(floor).saturating_mul(WINDOW_SECS);
         let left = AtomicU64::new(pack(TURNING, 0));
-        Self(Arc::new(Ledger { calls, share, floor, window: Mutex::default(), left, epoch }))
+        let busy = AtomicU64::new(0);
+        Self(Arc::new(Ledger { calls, share, floor, busy, window: Mutex::default(), left, epoch }))
     }
 
     /// The same budget, if these are its terms.
@@ -93,9 +96,17 @@ impl Budget {
         self.0.share == share
     }
 
-    /// Looks at the calls so far. Without it a pool that needed nothing for a while would have only its floor at first,
-    /// and that is when it needs most.
-    pub(crate) fn sample(&self, now: Instant) {
+    /// Looks at the calls so far, of which `busy` are in flight. Without it a pool that needed nothing for a while would
+    /// have only its floor at first, and that is when it needs most.
+    ///
+    /// What is in flight when a target dies may all be tried once more: calls of minutes began before the window did. That
+    /// happens once; an outage that lasts is held down by the share.
+    pub(crate) fn sample(&self, now: Instant, busy: u64) {
+        self.0.busy.store(busy, Ordering::Relaxed);
+        self.look(now);
+    }
+
+    fn look(&self, now: Instant) {
         let slot = slot_of(self.0.epoch.millis(now));
         let (current, _) = unpack(self.0.left.load(Ordering::Acquire));
         if current == TURNING || current < slot {
@@ -105,7 +116,7 @@ impl Budget {
 
     /// How many may be taken now.
     pub fn left(&self, now: Instant) -> u64 {
-        self.sample(now);
+        self.look(now);
         let (_, left) = unpack(self.0.left.load(Ordering::Acquire));
         u64::from(left)
     }
@@ -143,7 +154,8 @@ impl Ledger {
         }
         // From here on nobody takes from the old slot, or what they took would be counted nowhere.
         let (_, unused) = unpack(self.left.swap(pack(TURNING, 0), Ordering::AcqRel));
-        let allowed = window.turn(u64::from(slot), u64::from(unused), self.calls.sum(), self.share, self.floor);
+        let floor = self.floor.max(self.busy.load(Ordering::Relaxed));
+        let allowed = window.turn(u64::from(slot), u64::from(unused), self.calls.sum(), self.share, floor);
         let word = pack(slot, u32::try_from(allowed).unwrap_or(u32::MAX));
         self.left.store(word, Ordering::Release);
         word
@@ -233,7 +245,7 @@ mod tests {
     fn a_share_of_the_calls_comes_on_top() {
         let begin = start();
         let (calls, budget) = budget(200, 10, begin);
-        budget.sample(begin);
+        budget.sample(begin, 0);
         call(&calls, 1_000);
 
         let taken = take(&budget, 5_000, begin + Duration::from_secs(1));
@@ -245,9 +257,9 @@ mod tests {
     fn calls_older_than_the_window_count_no_more() {
         let begin = start();
         let (calls, budget) = budget(200, 0, begin);
-        budget.sample(begin);
+        budget.sample(begin, 0);
         call(&calls, 1_000);
-        budget.sample(begin + Duration::from_secs(1));
+        budget.sample(begin + Duration::from_secs(1), 0);
 
         assert_eq!(take(&budget, 500, begin + Duration::from_secs(12)), 0);
     }
@@ -265,7 +277,7 @@ mod tests {
     fn threads_together_take_no_more_than_there_is() {
         let begin = start();
         let (calls, budget) = budget(200, 10, begin);
-        budget.sample(begin);
+        budget.sample(begin, 0);
 
         let taken: u64 = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)

@@ -134,14 +134,29 @@ impl Pass {
             Fault::Client | Fault::ContextLength | Fault::Ours => false,
             Fault::Credential | Fault::Quota | Fault::Capacity | Fault::Provider => true,
         };
+        // A target that asks to slow down, or refuses a key, rests for that; it is not ill.
+        let is_ill = fault == Fault::Provider;
         for traffic in [Some(&self.target.traffic), self.member.names.as_ref().map(|names| &names.traffic)] {
-            match (traffic, is_targets) {
+            match (traffic, is_ill) {
                 (Some(traffic), true) => traffic.failed(self.lane),
                 (Some(traffic), false) => traffic.answered(self.lane),
                 (None, _) => {}
             }
         }
         self.pool.mark();
+        // Behind a wildcard providers limit and fail by model: a name that meets that before it ever succeeded gets a
+        // target of its own for the next time, and rests none of the others.
+        let is_of_name = match fault {
+            Fault::Capacity => true,
+            Fault::Provider => !is_unreachable,
+            Fault::Credential | Fault::Quota | Fault::Client | Fault::ContextLength | Fault::Ours => false,
+        };
+        if let Some(asked) = self.unknown.take_if(|_| is_of_name) {
+            self.pool.asks.post(Ask { member: self.member.at, asked }).ok();
+            if self.place.is_none() {
+                return;
+            }
+        }
         let tally = self.target.traffic.tally();
         let verdict = match fault {
             Fault::Client | Fault::ContextLength | Fault::Ours => Verdict::Works,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use troupe_loadtest::mock::Strike;
 use troupe_node::clock;
 use troupe_tests::ask::{Dialect, words};
-use troupe_tests::{Client, Reply, World};
+use troupe_tests::{Client, Reply, World, until};
 
 const SPEC: &str = r#"
 [providers.one]
@@ -127,4 +127,34 @@ async fn a_stream_is_continued_where_it_broke_if_there_is_nowhere_else() {
     let text: String = stream.rest().await.iter().filter_map(|event| dialect.piece(&event.json())).collect();
 
     assert_eq!((text, stream.is_cut), (words(10), false));
+}
+
+#[tokio::test]
+async fn every_call_in_flight_at_a_target_that_dies_is_made_good() {
+    let world = World::new().spec(SPEC).start().await;
+    world.mock.fail(Strike::new("delay=60s")).unwrap();
+    let client = world.client();
+
+    let calls = (0..300).map(|_| ask(&client, "pair"));
+    let kill = async {
+        until("all are under way", || world.mock.counts().in_flight == 300).await;
+        // The pool's actor looks a hundred times a second.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.mock.kill();
+    };
+    let (replies, ()) = futures_util::future::join(futures_util::future::join_all(calls), kill).await;
+
+    let failed = replies.iter().filter(|reply| reply.status != 200).count();
+    assert_eq!(failed, 0, "of {}", replies.len());
+}
+
+#[tokio::test]
+async fn behind_a_wildcard_one_name_rests_no_other() {
+    let world = World::new().start().await;
+
+    for knobs in ["status=429+retry-after=60", "status=500", "status=500"] {
+        assert!(ask(&world.client(), &format!("o-a+{knobs}")).await.status >= 429);
+    }
+
+    assert_eq!(ask(&world.client(), "o-b").await.status, 200);
 }

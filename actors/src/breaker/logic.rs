@@ -24,6 +24,8 @@ pub(crate) const REST_CAP: Duration = Duration::from_secs(24 * 3600);
 const REST_LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A suspicion that no probe has cleared up is forgotten after this.
 const SUSPECT_FOR: Duration = Duration::from_secs(30);
+/// So many rests in a row a probe may end; the next ones run their time, and a call decides.
+const PROBED_STREAK_MAX: u32 = 3;
 /// A target that only probes say is dead is tried by a call after this.
 const PROBES_BELIEVED_FOR: Duration = Duration::from_secs(600);
 /// The least pause of a target that asked for one without saying how long.
@@ -299,10 +301,12 @@ impl Breaker {
         let rest = jittered(doubled.min(rules.rest_max), dice).min(rules.rest_max);
         // A 503 that says when to come back is believed, as a floor.
         let rest = rest.max(retry_after.unwrap_or_default().min(REST_CAP));
+        // Probes that said all is well before each of several such rests know less than the calls did.
+        let is_probed = is_unreachable && self.streak < PROBED_STREAK_MAX;
         self.streak = self.streak.saturating_add(1).min(STREAK_MAX);
         let until = after(now, rest);
         self.streak_until = Some(until);
-        self.rest_until(until, if is_unreachable { Why::Unreachable } else { Why::Failures }, now)
+        self.rest_until(until, if is_probed { Why::Unreachable } else { Why::Failures }, now)
     }
 
     fn rest(&mut self, rest: Duration, why: Why, now: Instant) -> Effect {

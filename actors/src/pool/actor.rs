@@ -89,9 +89,11 @@ impl Pool {
         let Some(cell) = &self.cell else { return };
         let now = self.house.now();
         self.name(cell, now);
-        cell.retries.sample(now);
+        let busy = cell.members.iter().fold(0, |sum, member| sum + u64::from(member.traffic().in_flight()));
+        cell.retries.sample(now, busy);
         if let Some(hedges) = &cell.hedges {
-            hedges.sample(now);
+            // A hedge makes nothing good: what is in flight does not need it.
+            hedges.sample(now, 0);
         }
         for ((learned, gradient), member) in knowledge.members.iter_mut().zip(&cell.members) {
             let news = learned.observe(member.traffic().tally(), now);

@@ -12,7 +12,7 @@ async fn latencies_and_failures_reach_the_view() {
         world.succeed(0, millis(80)).unwrap();
         world.succeed(1, millis(20)).unwrap();
         world.succeed(1, millis(20)).unwrap();
-        world.fail(1, failure(Fault::Capacity)).unwrap();
+        world.fail(1, failure(Fault::Provider)).unwrap();
         tokio::time::sleep(millis(10)).await;
     }
 

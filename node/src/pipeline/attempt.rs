@@ -12,6 +12,7 @@ use tokio::time::{timeout, timeout_at};
 use tracing::Instrument;
 use troupe_dialect::fault::{RetryHints, classify, classify_event};
 use troupe_dialect::meter::reply_usage;
+use troupe_dialect::quota::Quota;
 use troupe_dialect::resume::Join;
 use troupe_dialect::translate::{self, Context, Loss, TranslateError};
 use troupe_dialect::{Dialect, Operation};
@@ -349,7 +350,12 @@ async fn translated(context: Context, provider: Dialect, head: Parts, body: Byte
 fn refused(status: u16, headers: &HeaderMap, words: Bytes, provider: Dialect, operation: Operation) -> Refusal {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let hints = RetryHints::read(text, clock::wall());
-    let error = classify(provider, status, &hints, &words);
+    let mut error = classify(provider, status, &hints, &words);
+    if error.fault == Fault::Capacity && error.retry_after.is_none() {
+        // Some say when to come back only there. A part of the quota is back before all of it is.
+        let quota = Quota::read(provider, text, clock::wall()).filter(|quota| quota.is_spent);
+        error.retry_after = quota.and_then(|quota| quota.reset).map(|reset| reset / 10);
+    }
     let words = (provider == operation.dialect()).then_some(words);
     failure::of_answer(status, error, words, headers, provider)
 }

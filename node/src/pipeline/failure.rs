@@ -86,7 +86,7 @@ pub(super) fn of_answer(
         Fault::Client | Fault::ContextLength | Fault::Provider => None,
         Fault::Credential | Fault::Quota | Fault::Capacity | Fault::Ours => None,
     };
-    refusal.retry_after = error.retry_after;
+    refusal.retry_after = error.retry_after.filter(|wait| !wait.is_zero());
     if error.relay_body {
         refusal.verbatim = words;
     }

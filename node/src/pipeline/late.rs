@@ -25,7 +25,7 @@ use crate::ingress::{Broken, Feed, ReplyBody};
 use crate::telemetry::record::Outcome;
 
 /// A client that has heard nothing for this long gets its head.
-const COMMIT_AFTER: Duration = Duration::from_secs(10);
+pub(super) const COMMIT_AFTER: Duration = Duration::from_secs(10);
 
 /// What the head of a late stream needs from the call that is still under way, and the other way round.
 #[derive(Default)]

@@ -18,6 +18,7 @@ use troupe_proto::failure::{ErrorCode, Fault};
 use super::Routed;
 use super::attempt::{self, Deadlines, Opened, Served};
 use super::decode::Call;
+use super::late::COMMIT_AFTER;
 use super::prepare::{Envelope, Prepared, prepare};
 use super::refusal::Refusal;
 use super::route::{Choice, Chosen, Failed, Moment};
@@ -207,10 +208,11 @@ impl Routed {
         let (limits, now, total) = (chosen.member().limits, clock::now(), self.total);
         let left = total.saturating_duration_since(now);
         let head = now.checked_add(self.patience).unwrap_or(total);
-        let mut begin = total;
+        // A client that waits for longer hears from us meanwhile.
+        let mut begin = if self.patience < COMMIT_AFTER { head } else { total };
         if limits.first_byte > left / 2 && self.plan.has_more() {
             let usual = chosen.latency.saturating_mul(4);
-            begin = now.checked_add((left / 2).max(usual)).unwrap_or(total);
+            begin = begin.min(now.checked_add((left / 2).max(usual)).unwrap_or(total));
         }
         Deadlines { limits, head, begin, total }
     }
@@ -324,8 +326,9 @@ impl Routed {
         let fault = refusal.fault.unwrap_or(Fault::Provider);
         let wait = match fault {
             _ if refusal.is_unknown_model => None,
-            Fault::Provider => Some(self.backoff(served, &retries).max(refusal.retry_after.unwrap_or_default())),
-            Fault::Capacity => Some(refusal.retry_after.unwrap_or_else(|| self.backoff(served, &retries))),
+            Fault::Provider | Fault::Capacity => {
+                Some(self.backoff(served, &retries).max(refusal.retry_after.unwrap_or_default()))
+            }
             Fault::Client | Fault::Credential | Fault::Quota | Fault::ContextLength | Fault::Ours => None,
         };
         let again = wait.and_then(|wait| now.checked_add(wait));
