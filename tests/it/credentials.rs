@@ -17,7 +17,7 @@ async fn a_refused_key_serves_again_as_soon_as_its_secret_is_replaced() {
     let file = dir.path().join("key");
     std::fs::write(&file, "secret-old").unwrap();
     let spec = format!(
-        "[providers.own]\nwire = \"openai\"\nbase_url = \"{{mock}}/v1\"\nkeys = [{{ secret = \"file:{}\" }}]\n\
+        "[providers.own]\nwire = \"openai\"\nbase_url = \"{{mock}}/v1\"\nkeys = [{{ name = \"k\", secret = \"file:{}\" }}]\n\
          [models.mine]\ntargets = [{{ provider = \"own\", model = \"m\" }}]\n\
          [models.\"mine-*\"]\ntargets = [{{ provider = \"own\" }}]",
         file.display()
