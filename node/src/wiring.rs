@@ -46,7 +46,8 @@ pub(crate) fn learned(view: &View, actors: &Actors) -> Learned {
             targets.entry(target.id.clone()).or_insert(now);
         }
     }
-    Learned { vitals: Some(actors.vitals()), targets: targets.into_values().collect() }
+    let views = view.pools().map(|pool| (pool.id.clone(), pool.cell.view_age(now))).collect();
+    Learned { vitals: Some(actors.vitals()), views, targets: targets.into_values().collect() }
 }
 
 /// Asks providers for their list of models: a real request with the real credential, and it costs nothing.

@@ -158,3 +158,28 @@ async fn behind_a_wildcard_one_name_rests_no_other() {
 
     assert_eq!(ask(&world.client(), "o-b").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_model_that_does_not_take_up_anothers_words_is_not_ill() {
+    let spec = r#"
+[models.begun]
+targets = [{ provider = "one", model = "w" }, { provider = "two", model = "v", priority = 1 }]
+on_break = "continue"
+breaker = { failures = 1000 }
+[models.other]
+targets = [{ provider = "two", model = "v" }]
+"#;
+    let world = World::new().spec(&(SPEC.to_owned() + spec)).start().await;
+    world.mock.fail(Strike::new("cut=3")).unwrap();
+    // It answers, and well: but it begins anew, in other words.
+    world.mock2().fail(Strike::new("unicode").model("v")).unwrap();
+    let dialect = Dialect::OpenAi;
+
+    for _ in 0..20 {
+        let mut stream = world.client().stream(dialect.path(), dialect.ask_stream("begun")).await;
+        stream.rest().await;
+        assert!(stream.is_cut, "two halves that do not join are no answer");
+    }
+
+    assert_eq!(ask(&world.client(), "other").await.status, 200);
+}

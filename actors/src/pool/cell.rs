@@ -91,6 +91,11 @@ impl PoolCell {
         }
     }
 
+    /// How long ago its view was published.
+    pub fn view_age(&self, now: Instant) -> std::time::Duration {
+        self.view.age(now)
+    }
+
     /// How many members there are.
     pub fn members(&self) -> usize {
         self.members.len()

@@ -96,7 +96,7 @@ impl Until {
     async fn wait<T>(self, work: impl Future<Output = T>, what: &str) -> Result<T, Refusal> {
         timeout_at(self.at, work).await.map_err(|_| {
             let mut late = failure::timeout(what);
-            late.is_hasty = self.is_hasty;
+            late.is_innocent = self.is_hasty;
             late
         })
     }

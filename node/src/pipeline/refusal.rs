@@ -21,8 +21,8 @@ pub(crate) struct Refusal {
     pub(crate) message: Box<str>,
     pub(crate) param: Option<Box<str>>,
     pub(crate) fault: Option<Fault>,
-    /// Whether only the client's own haste made it a failure: that says nothing about the target.
-    pub(crate) is_hasty: bool,
+    /// Whether the target is not to blame: the client had no more time, or two legs of a stream do not join.
+    pub(crate) is_innocent: bool,
     /// Whether the provider does not have the model: another may.
     pub(crate) is_unknown_model: bool,
     /// What the operator may read and the client may not.
@@ -44,7 +44,7 @@ impl Refusal {
             message: message.into().into_boxed_str(),
             param: None,
             fault: None,
-            is_hasty: false,
+            is_innocent: false,
             is_unknown_model: false,
             detail: None,
             retry_after: None,

@@ -262,7 +262,10 @@ impl Leg<'_> {
                         feed.send(batch.bytes).await;
                     }
                     if let Err(what) = passed {
-                        return Some(Told::ours(failure::invalid(&what)));
+                        // It answered well, only not with the rest of what another began.
+                        let mut no_joint = failure::invalid(&what);
+                        no_joint.is_innocent = true;
+                        return Some(Told::ours(no_joint));
                     }
                     if batch.is_end {
                         return None;
@@ -320,7 +323,7 @@ impl Told {
 /// The time of the whole is over. A stream that is long does not speak against its target.
 fn late() -> Refusal {
     let mut late = failure::timeout("did not finish its stream");
-    late.is_hasty = true;
+    late.is_innocent = true;
     late
 }
 

@@ -238,7 +238,7 @@ impl Visit {
     }
 
     fn tell(&mut self, lane: Lane, refusal: &Refusal, fault: Fault) {
-        if refusal.is_hasty {
+        if refusal.is_innocent {
             return;
         }
         let at = clock::now();

@@ -1,7 +1,9 @@
 //! What the actors know, for a scrape.
 
-use troupe_actors::Vitals;
-use troupe_proto::id::TargetId;
+use std::time::Duration;
+
+use troupe_actors::{ViewKind, Vitals};
+use troupe_proto::id::{ModelId, TargetId};
 
 use super::names;
 use super::text::{Seconds, Text};
@@ -11,6 +13,8 @@ use super::text::{Seconds, Text};
 pub struct Learned {
     /// How the actors do; `None` before there are any.
     pub vitals: Option<Vitals>,
+    /// The age of each pool's view.
+    pub views: Vec<(ModelId, Duration)>,
     /// Every configured target, once.
     pub targets: Vec<TargetNow>,
 }
@@ -49,9 +53,9 @@ impl Learned {
         text.head(&names::ACTOR_DROPPED);
         roles.iter().for_each(|role| text.sample(&names::ACTOR_DROPPED, &[role.role.as_str()], role.dropped));
         text.head(&names::VIEW_AGE);
-        for (kind, age) in self.vitals.iter().flat_map(|vitals| &vitals.views) {
+        for (model, age) in &self.views {
             let age = Seconds(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
-            text.sample(&names::VIEW_AGE, &[kind.as_str()], age);
+            text.sample(&names::VIEW_AGE, &[ViewKind::Pool.as_str(), model.as_str()], age);
         }
     }
 }

@@ -72,7 +72,7 @@ metrics! {
     ACTOR_RESTARTS = Counter "troupe_actor_restarts_total" ["role"] "Actors that fell and were started again.";
     ACTOR_INBOX = Gauge "troupe_actor_inbox_depth" ["role"] "Facts that wait for an actor.";
     ACTOR_DROPPED = Counter "troupe_actor_facts_dropped_total" ["role"] "Facts that were refused because too many waited.";
-    VIEW_AGE = Gauge "troupe_view_age_seconds" ["view"] "Age of the oldest view that requests read; one too old counts as neutral.";
+    VIEW_AGE = Gauge "troupe_view_age_seconds" ["view", "model"] "Age of a view that requests read; one older than 15 s counts as neutral.";
     CONFIG_RELOADS = Counter "troupe_config_reloads_total" ["outcome"] "Times the spec was read again, and whether it was applied.";
     SPEC_REVISION = Gauge "troupe_spec_revision" [] "The revision of the agreed state that requests are served by.";
     UPTIME = Gauge "troupe_uptime_seconds" [] "Time since this process began to serve metrics.";
