@@ -63,10 +63,17 @@ impl Drop for Round {
 /// A target to probe, and the rules it rests by.
 type Probing = (Arc<Target>, Arc<TargetRules>);
 
-/// The provider's targets that a probe can help now, and when each is probed. Others are struck off: a rest that is
-/// over is left to the next call, and when that fails the target is watched again.
-fn resting(provider: &Provider, now: Instant) -> (BTreeMap<TargetId, Probing>, BTreeMap<TargetId, Pace>) {
-    let (mut targets, mut paces) = (BTreeMap::new(), BTreeMap::new());
+/// What one probe speaks for: all models of a provider's key. Clients name models without bound behind a wildcard, and
+/// the answer is the same for each.
+fn account(id: &TargetId) -> TargetId {
+    TargetId { provider: id.provider.clone(), credential: id.credential.clone(), model: "".into() }
+}
+
+/// The provider's targets that a probe can help now, by account, and when each account is probed. Others are struck off: a
+/// rest that is over is left to the next call, and when that fails the target is watched again.
+fn resting(provider: &Provider, now: Instant) -> (BTreeMap<TargetId, Vec<Probing>>, BTreeMap<TargetId, Pace>) {
+    let mut targets = BTreeMap::<TargetId, Vec<Probing>>::new();
+    let mut paces = BTreeMap::<TargetId, Pace>::new();
     provider.resting().retain(|id, resting| {
         let target = resting.target.upgrade().filter(|target| !target.is_replaced());
         let breaker = target.as_ref().map(|target| target.breaker.read());
@@ -76,8 +83,9 @@ fn resting(provider: &Provider, now: Instant) -> (BTreeMap<TargetId, Probing>, B
         let is_suspect = breaker.is_some_and(|breaker| breaker.is_suspect(now));
         let pace = of_rest.or_else(|| is_suspect.then(suspect));
         let (Some(target), Some(pace)) = (target, pace) else { return false };
-        targets.insert(id.clone(), (target, resting.rules.clone()));
-        paces.insert(id.clone(), pace);
+        let account = account(id);
+        targets.entry(account.clone()).or_default().push((target, resting.rules.clone()));
+        paces.entry(account).and_modify(|least| *least = least.sooner(pace)).or_insert(pace);
         true
     });
     (targets, paces)
@@ -91,8 +99,8 @@ impl Prober {
         let now = self.house.now();
         let (targets, paces) = resting(provider, now);
         for id in round.rounds.begin(&paces, now, || self.house.dice()) {
-            if let Some((target, rules)) = targets.get(&id) {
-                self.probe((target.clone(), rules.clone()), round);
+            if let Some(probing) = targets.get(&id) {
+                self.probe(id, probing.clone(), round);
             }
         }
         if let Some(timer) = round.timer.take() {
@@ -108,10 +116,11 @@ impl Prober {
         }
     }
 
-    fn probe(&self, (target, rules): Probing, round: &mut Round) {
+    fn probe(&self, account: TargetId, probing: Vec<Probing>, round: &mut Round) {
         let house = self.house.clone();
+        let Some((first, rules)) = probing.first().cloned() else { return };
         round.in_air.spawn(async move {
-            let (id, provider) = (target.id.clone(), target.provider.clone());
+            let (id, provider) = (first.id.clone(), first.provider.clone());
             // In a task of its own, so that a fault of the port lands as one that learned nothing.
             let prober = house.settings.prober.clone();
             let probe = AbortOnDrop(tokio::spawn({
@@ -128,12 +137,14 @@ impl Prober {
                 Probed::Unknown => None,
             };
             if let Some(finding) = finding {
-                let fact = Fact { target, rules, at: house.now(), news: News::Probed(finding) };
-                // Refused is counted at the door; the next probe says the same.
-                provider.facts.post(fact).ok();
+                for (target, rules) in probing {
+                    let fact = Fact { target, rules, at: house.now(), news: News::Probed(finding) };
+                    // Refused is counted at the door; the next probe says the same.
+                    provider.facts.post(fact).ok();
+                }
             }
             // There is room for more than can be in the air.
-            provider.calls.post(id).ok();
+            provider.calls.post(account).ok();
         });
     }
 }

@@ -46,6 +46,13 @@ pub(crate) struct Pace {
     gap: Duration,
 }
 
+impl Pace {
+    /// The one by which a probe comes first.
+    pub(crate) fn sooner(self, other: Self) -> Self {
+        if (other.first, other.period) < (self.first, self.period) { other } else { self }
+    }
+}
+
 /// When a target that rests for `why` is probed; `None`: a probe cannot see what it waits for. `refusals` are the calls in
 /// a row that found its credential no good.
 pub(crate) fn pace(why: Why, refusals: u32, rules: &TargetRules) -> Option<Pace> {

@@ -202,15 +202,15 @@ impl Routed {
         self.plan.failed(before.at, broke.fault.unwrap_or(Fault::Provider), again);
     }
 
-    /// How long this attempt may take. One that could be made good elsewhere leaves time for that, where the client's own
-    /// deadline is nearer than the target's: half of what is left, but no less than the target needs as a rule.
+    /// How long this attempt may take. One that could be made good elsewhere leaves time for that: it has to begin within
+    /// half of what is left, but is given no less than the target needs as a rule.
     fn step(&self, chosen: &Chosen) -> Deadlines {
         let (limits, now, total) = (chosen.member().limits, clock::now(), self.total);
         let left = total.saturating_duration_since(now);
         let head = now.checked_add(self.patience).unwrap_or(total);
         // A client that waits for longer hears from us meanwhile.
         let mut begin = if self.patience < COMMIT_AFTER { head } else { total };
-        if limits.first_byte > left / 2 && self.plan.has_more() {
+        if self.plan.has_more() {
             let usual = chosen.latency.saturating_mul(4);
             begin = begin.min(now.checked_add((left / 2).max(usual)).unwrap_or(total));
         }
