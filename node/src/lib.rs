@@ -10,6 +10,7 @@ pub mod dev;
 pub mod flow;
 pub mod house;
 pub mod ingress;
+mod memory;
 pub mod node;
 mod pipeline;
 pub mod telemetry;

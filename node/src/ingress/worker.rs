@@ -13,12 +13,13 @@ use super::conn;
 use super::seat::{Seat, Seats};
 use crate::flow::{Flow, reached};
 use crate::house::{House, Thread};
+use crate::memory;
 
 /// Connections handed over and not yet taken up; beyond it the listener waits, and then the kernel's backlog fills.
 const HANDOVER: usize = 256;
 /// Threads for bodies too large for a data thread.
 const BLOCKING_THREADS: usize = 2;
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What connections are served with.
 #[derive(Clone)]
@@ -67,13 +68,14 @@ impl Worker {
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("troupe-blocking")
             .build()?;
-        let served = thread.clone();
+        let seats = Arc::<Seats>::default();
+        let (served, seated) = (thread.clone(), seats.clone());
         let join = std::thread::Builder::new().name(format!("troupe-data-{index}")).spawn(move || {
-            runtime.block_on(work(inbox, served, Arc::new(options), flow));
+            runtime.block_on(work(inbox, (served, seated), Arc::new(options), flow));
             // Dropped, it would wait for a name that is still being resolved.
             runtime.shutdown_background();
         })?;
-        Ok(Self { thread, arrivals, seats: Arc::default(), join: Some(join) })
+        Ok(Self { thread, arrivals, seats, join: Some(join) })
     }
 
     /// How much it has to do: new connections go where it is least.
@@ -102,13 +104,19 @@ impl Worker {
 /// The life of a data thread.
 async fn work(
     mut inbox: mpsc::Receiver<Seated>,
-    thread: Arc<Thread>,
+    (thread, seats): (Arc<Thread>, Arc<Seats>),
     options: Arc<WorkerOptions>,
     mut flow: watch::Receiver<Flow>,
 ) {
     let mut connections = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     let client = thread.client.clone();
+    let is_quiet = {
+        let thread = thread.clone();
+        move || seats.load(thread.in_flight()).0 == 0
+    };
+    // Something was freed, or may have been, since memory was last given back.
+    let mut has_freed = false;
     let serve = {
         let flow = flow.clone();
         move |(Arrival { socket, peer, place }, seat): Seated| {
@@ -127,9 +135,19 @@ async fn work(
             arrival = inbox.recv() => {
                 let Some(arrival) = arrival else { break };
                 connections.spawn(serve(arrival));
+                has_freed = true;
             }
             Some(_ended) = connections.join_next() => {}
-            _ = sweep.tick() => client.sweep(),
+            _ = sweep.tick() => {
+                if !is_quiet() {
+                    has_freed = true;
+                } else if has_freed {
+                    tokio::spawn(memory::give_back(is_quiet.clone()));
+                    has_freed = false;
+                }
+                // What closes here is gone at the next sweep.
+                has_freed |= client.sweep() > 0;
+            }
             () = reached(&mut flow, Flow::Draining) => break,
         }
     }

@@ -300,13 +300,18 @@ impl Client {
         });
     }
 
-    /// Closes what has been idle too long, lets what is too old end with its last call, and forgets endpoints that nobody else knows any more.
-    pub fn sweep(&self) {
-        self.sweep_at(clock::now());
+    /// Closes what has been idle too long, lets what is too old end with its last call, and forgets endpoints that
+    /// nobody else knows any more; gives how many connections it let go.
+    pub fn sweep(&self) -> usize {
+        self.sweep_at(clock::now())
     }
 
-    pub(super) fn sweep_at(&self, now: Instant) {
+    pub(super) fn sweep_at(&self, now: Instant) -> usize {
         let mut hosts = self.hosts();
+        let kept = |hosts: &HashMap<usize, Host>| {
+            hosts.values().map(|host| host.idle.len() + host.shared.len()).sum::<usize>()
+        };
+        let before = kept(&hosts);
         hosts.retain(|_, host| {
             // The last one back stands last, so what was idle longest goes first.
             let mut beyond = host.idle.len().saturating_sub(IDLE_WARM);
@@ -318,6 +323,7 @@ impl Client {
             host.shared.retain(|shared| shared.is_fit(now));
             Arc::strong_count(&host.endpoint) > 1
         });
+        before.saturating_sub(kept(&hosts))
     }
 
     /// The connections that wait for a call.

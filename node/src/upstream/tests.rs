@@ -183,9 +183,9 @@ async fn what_a_burst_left_closes_soon_and_the_rest_stays_warm() {
         world.end(body, call).await;
     }
 
-    world.client.sweep_at(in_secs(5));
+    assert_eq!(world.client.sweep_at(in_secs(5)), 0);
     assert_eq!(world.client.idle_connections(), 40);
-    world.client.sweep_at(in_secs(15));
+    assert_eq!(world.client.sweep_at(in_secs(15)), 8);
 
     assert_eq!(world.client.idle_connections(), 32);
     world.until_counts(40, 8).await;
