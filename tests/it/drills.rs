@@ -19,8 +19,8 @@ base_url = "{mock2}/v1"
 keys = [{ name = "k", secret = "secret-two" }]
 [models.both]
 targets = [{ provider = "one", model = "m" }, { provider = "two", model = "m" }]
-timeouts = { connect = "500ms", first_byte = "500ms" }
-breaker = { failures = 1, share = "1%", rest = "500ms", rest_max = "1s", slow_start = "1s" }
+timeouts = { connect = "5s", first_byte = "3s" }
+breaker = { rest = "1s", rest_max = "2s", slow_start = "1s" }
 "#;
 /// Calls a second; the drill program does the same at 2,000.
 const RATE: u64 = 200;
@@ -67,7 +67,7 @@ async fn drill(role: Role) {
     assert_eq!((tally.failed(), tally.good), (0, tally.sent), "{role:?}: {tally:?}");
     let counted = world.metric_sum("troupe_actor_restarts_total", &[&format!("role=\"{}\"", role.as_str())]).await;
     assert!(counted >= 4.0, "{role:?}: {}", world.metrics().await);
-    assert!(tally.slowest < Duration::from_secs(3), "{role:?}: {tally:?}");
+    assert!(tally.slowest < Duration::from_secs(10), "{role:?}: {tally:?}");
 }
 
 #[tokio::test]

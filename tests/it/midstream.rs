@@ -223,6 +223,36 @@ targets = [{ provider = "o1", model = "h+words=40" }, { provider = "o2", model =
 }
 
 #[tokio::test]
+async fn a_model_that_writes_on_is_handed_the_text_and_one_that_does_not_is_asked_for_the_rest() {
+    let spec = r#"
+[models.claude]
+on_break = "continue"
+targets = [{ provider = "a1", model = "claude-haiku-4-5" }, { provider = "a2", model = "claude-haiku-4-5", priority = 1 }]
+[models.other]
+on_break = "continue"
+targets = [{ provider = "a1", model = "unheard-of" }, { provider = "a2", model = "unheard-of", priority = 1 }]
+"#;
+    let world = World::new().spec(&(SPEC.to_owned() + spec)).start().await;
+    world.mock.fail(Strike::new("cut=4")).unwrap();
+
+    for dialect in Dialect::ALL {
+        for (name, role) in [("claude", "assistant"), ("other", "user")] {
+            let read = read(&world, dialect, name).await;
+
+            read.assert_whole(dialect, 10, name);
+            let asked = world.mock2().received().pop().unwrap();
+            let asked: Value = serde_json::from_str(&asked.body).unwrap();
+            let last = asked["messages"].as_array().unwrap().last().unwrap();
+            assert_eq!(last["role"], role, "{name}: {asked}");
+        }
+    }
+    until("every leg is over", || world.mock2().bills().len() == 4).await;
+    for bill in world.mock2().bills() {
+        assert_eq!(bill.resumed, 4, "{bill:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_continued_is_told_as_before() {
     let world =
         World::new().spec(&(SPEC.to_owned() + &model("go", "o1", "o2", "on_break = \"continue\""))).start().await;
