@@ -34,6 +34,8 @@ pub(crate) struct Learned {
     /// Mean share that failed in thousandths, fine.
     failing_fine: u64,
     failing_at: Option<Instant>,
+    /// Its last return that failures were forgotten for.
+    back: Option<Instant>,
 }
 
 impl Learned {
@@ -48,6 +50,7 @@ impl Learned {
             latency_at: (latency > 0).then_some(now),
             failing_fine: failing.saturating_mul(FINE),
             failing_at: (failing > 0).then_some(now),
+            back: None,
         }
     }
 
@@ -70,9 +73,13 @@ impl Learned {
 
     /// Forgets the failures before its last rest: it came back, and slow start is caution enough. Penalised for what is
     /// over it would get few calls, and so no chance to show that it is well.
+    ///
+    /// Once for each return, whatever was sampled meanwhile: the call that ended the rest is often counted before its end is
+    /// seen here.
     pub(crate) fn came_back(&mut self, slow_from: Option<Instant>) {
-        if self.failing_at.zip(slow_from).is_some_and(|(failing, back)| failing <= back) {
+        if slow_from.is_some() && slow_from != self.back {
             (self.failing_fine, self.failing_at) = (0, None);
+            self.back = slow_from;
         }
     }
 
