@@ -18,7 +18,12 @@ NARROW_KEY = "sk-troupe-sdk-narrow-0123456789abcdef"
 
 # `o-...` goes to the provider of OpenAI's wire, `a-...` to the one of Anthropic's: each SDK meets both.
 # The rest of the name is the mock's business. The short waits are what makes `+hang` a fault and not a pause.
+# Each call is tried once and rests nobody: the checks are about what one failure looks like.
 SPEC = """
+[defaults]
+retries = {{ attempts = 1 }}
+breaker = {{ failures = 1000 }}
+
 [providers.openai]
 wire = "openai"
 base_url = "{mock}/v1"
@@ -50,6 +55,27 @@ secret = "env:TROUPE_TEST_KEY"
 secret = "env:TROUPE_NARROW_KEY"
 models = ["gpt-4o-mini", "claude-haiku"]
 """
+
+# A refused key rests whatever the rules say, so checks of that have providers of their own.
+REFUSING = """
+[providers.{name}]
+wire = "{wire}"
+base_url = "{base_url}"
+keys = [{{ name = "main", secret = "env:{secret}" }}]
+
+[models."{name}-*"]
+targets = [{{ provider = "{name}" }}]
+"""
+
+
+def spec(mock):
+    """The spec of the gateway in front of `mock`."""
+    wires = {"o": ("openai", f"{mock}/v1", "MOCK_OPENAI_KEY"), "a": ("anthropic", mock, "MOCK_ANTHROPIC_KEY")}
+    refusing = [
+        REFUSING.format(name=f"{letter}{status}", wire=wire, base_url=base_url, secret=secret)
+        for letter, (wire, base_url, secret) in wires.items() for status in (401, 403)
+    ]
+    return SPEC.format(mock=mock) + "".join(refusing)
 
 
 def suites(python, node):
@@ -93,7 +119,7 @@ def main():
         if not args.direct:
             secrets = {"MOCK_OPENAI_KEY": "sk-mock-openai", "MOCK_ANTHROPIC_KEY": "sk-mock-anthropic",
                        "TROUPE_TEST_KEY": KEY, "TROUPE_NARROW_KEY": NARROW_KEY}
-            base = start_gateway(world, os.path.join(args.bin, "troupe"), SPEC.format(mock=mock), secrets)
+            base = start_gateway(world, os.path.join(args.bin, "troupe"), spec(mock), secrets)
         # A clean slate: a developer's own keys, proxies and base URLs must not reach the SDKs.
         env = {name: value for name, value in os.environ.items()
                if not name.startswith(("OPENAI_", "ANTHROPIC_")) and not name.lower().endswith("_proxy")}

@@ -149,7 +149,7 @@ checkEach(
     "upstream 401 is not the client's",
     ROUTES,
     async (route) => {
-        const error = await refused(Anthropic.InternalServerError, model(route, "+status=401"));
+        const error = await refused(Anthropic.InternalServerError, model(`${route}401`, "+status=401"));
         same([error.status, error.type], [502, "api_error"]);
     },
     GATEWAY,

@@ -186,7 +186,7 @@ checkEach(
     "upstream 401 is not the client's",
     ROUTES,
     async (route) => {
-        const error = await refused(OpenAI.InternalServerError, model(route, "+status=401"));
+        const error = await refused(OpenAI.InternalServerError, model(`${route}401`, "+status=401"));
         same([error.status, error.code], [502, "provider_credential"]);
     },
     GATEWAY,

@@ -50,7 +50,7 @@ def upstream_429(route):
 @check_each("upstream 401 is not the client's", ROUTES, needs_gateway=True)
 def upstream_401(route):
     for status in (401, 403):
-        error = refused(anthropic.InternalServerError, model(route, f"+status={status}"))
+        error = refused(anthropic.InternalServerError, model(f"{route}{status}", f"+status={status}"))
         same((error.status_code, error.type), (502, "api_error"))
         assert "sk-mock" not in str(error.body), "the provider's key is in the error"
 

@@ -47,7 +47,7 @@ def upstream_429(route):
 @check_each("upstream 401 is not the client's", ROUTES, needs_gateway=True)
 def upstream_401(route):
     for status in (401, 403):
-        error = refused(openai.InternalServerError, model(route, f"+status={status}"))
+        error = refused(openai.InternalServerError, model(f"{route}{status}", f"+status={status}"))
         same((error.status_code, error.code), (502, "provider_credential"))
         assert "sk-mock" not in str(error.body), "the provider's key is in the error"
 
