@@ -24,8 +24,9 @@ pub(crate) const REST_CAP: Duration = Duration::from_secs(24 * 3600);
 const REST_LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A suspicion that no probe has cleared up is forgotten after this.
 const SUSPECT_FOR: Duration = Duration::from_secs(30);
-/// So many rests in a row a probe may end; the next ones run their time, and a call decides.
-const PROBED_STREAK_MAX: u32 = 3;
+/// Probes that ended a rest and were refuted by the next call, in a row; after that rests run their time: a server may
+/// list its models and serve none.
+const REFUTED_MAX: u32 = 2;
 /// A target that only probes say is dead is tried by a call after this.
 const PROBES_BELIEVED_FOR: Duration = Duration::from_secs(600);
 /// The least pause of a target that asked for one without saying how long.
@@ -113,6 +114,9 @@ pub(crate) struct Breaker {
     phase: Phase,
     ill: Evidence,
     busy: Evidence,
+    /// Whether a probe ended the last rest, and how many such ends in a row the next call refuted.
+    is_probes_word: bool,
+    refuted: u32,
     /// Since when a probe is wanted, because a call reached nobody.
     suspect_since: Option<Instant>,
     /// Rests for failures in a row, and when the last of them was due to end.
@@ -128,6 +132,8 @@ impl Breaker {
             phase: Phase::Closed { slow_from: None },
             ill: Evidence::default(),
             busy: Evidence::default(),
+            is_probes_word: false,
+            refuted: 0,
             suspect_since: None,
             streak: 0,
             streak_until: None,
@@ -214,6 +220,9 @@ impl Breaker {
         match verdict {
             Verdict::Works => Some(self.close(now)),
             Verdict::Ill { is_unreachable, retry_after, .. } => {
+                if std::mem::take(&mut self.is_probes_word) {
+                    self.refuted = self.refuted.saturating_add(1);
+                }
                 Some(self.trip(is_unreachable, retry_after, now, dice, rules))
             }
             // One answer is enough here: a target that just rested is asked again soon.
@@ -256,6 +265,7 @@ impl Breaker {
     ) -> Option<Effect> {
         match (finding, why) {
             (Finding::Alive, Why::Unreachable | Why::Credential) | (Finding::Answers, Why::Unreachable) => {
+                self.is_probes_word = true;
                 if until > now {
                     self.phase = Phase::Resting { from: self.rested_from(now), until: now, why };
                 }
@@ -301,8 +311,7 @@ impl Breaker {
         let rest = jittered(doubled.min(rules.rest_max), dice).min(rules.rest_max);
         // A 503 that says when to come back is believed, as a floor.
         let rest = rest.max(retry_after.unwrap_or_default().min(REST_CAP));
-        // Probes that said all is well before each of several such rests know less than the calls did.
-        let is_probed = is_unreachable && self.streak < PROBED_STREAK_MAX;
+        let is_probed = is_unreachable && self.refuted < REFUTED_MAX;
         self.streak = self.streak.saturating_add(1).min(STREAK_MAX);
         let until = after(now, rest);
         self.streak_until = Some(until);
@@ -325,6 +334,7 @@ impl Breaker {
         let rested = now.saturating_duration_since(self.rested_from(now));
         let slow_from = (rested >= SLOW_START_REST_MIN).then_some(now);
         self.phase = Phase::Closed { slow_from };
+        (self.is_probes_word, self.refuted) = (false, 0);
         self.refusals = 0;
         self.ill.forget();
         self.busy.forget();

@@ -622,3 +622,29 @@ fn probes_are_not_believed_for_ever() {
 
     assert!(is_open, "a live call may try a target whose list of models never comes");
 }
+
+#[test]
+fn a_server_that_lists_its_models_and_serves_none_rests_its_time_in_the_end() {
+    let mut bench = Bench::new();
+    let ill = |bench: &Bench| Verdict::Ill { is_unreachable: true, retry_after: None, tally: bench.tally };
+    let first = ill(&bench);
+    bench.hear(Event::Reported(first));
+    bench.hear(Event::Probed(Finding::Dead));
+
+    let mut reasons = Vec::new();
+    for _ in 0..3 {
+        reasons.push(bench.breaker.rest_in_force().map(|(_, why)| why));
+        bench.hear(Event::Probed(Finding::Alive));
+        let again = ill(&bench);
+        bench.judge(again);
+    }
+    reasons.push(bench.breaker.rest_in_force().map(|(_, why)| why));
+    bench.judge(Verdict::Works);
+    let back = ill(&bench);
+    bench.hear(Event::Reported(back));
+    bench.hear(Event::Probed(Finding::Dead));
+
+    let (probed, runs) = (Some(Why::Unreachable), Some(Why::Failures));
+    assert_eq!(reasons, [probed, probed, runs, runs]);
+    assert_eq!(bench.breaker.rest_in_force().map(|(_, why)| why), probed, "one that worked is believed again");
+}
