@@ -54,8 +54,6 @@ pub(super) struct Chosen {
     /// The model's name there.
     pub(super) model: Arc<str>,
     pub(super) pass: Pass,
-    /// What the target's answer took of late; zero where nobody knows.
-    pub(super) latency: Duration,
     pub(super) at: At,
 }
 
@@ -66,6 +64,12 @@ impl Chosen {
     /// Whom to call, and how.
     pub(super) fn member(&self) -> &Member {
         self.pool.members.get(self.at.1).expect("a plan chooses members of its pool")
+    }
+
+    /// What the target's answer took of late; zero where nobody knows.
+    pub(super) fn latency(&self) -> Duration {
+        let view = self.pool.cell.view();
+        Duration::from_micros(view.members.get(self.at.1).map_or(0, |seen| seen.latency_us).into())
     }
 
     /// What it is called in logs and headers.
@@ -200,9 +204,7 @@ impl Plan {
         let target = cell.target(member, &stage.asked)?;
         let pass = cell.enter(member, &target, &stage.asked, moment.lane, moment.now).ok()?;
         let model = stage.pool.members.get(member)?.model.clone().unwrap_or_else(|| Arc::from(&*stage.asked));
-        let latency = cell.view().members.get(member).map_or(0, |seen| seen.latency_us);
-        let latency = Duration::from_micros(latency.into());
-        Some(Chosen { pool: stage.pool.clone(), model, pass, latency, at })
+        Some(Chosen { pool: stage.pool.clone(), model, pass, at })
     }
 
     /// How well a member suits after a failure, the smaller the better; `None` where it would fail the same way.

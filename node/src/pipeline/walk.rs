@@ -211,7 +211,7 @@ impl Routed {
         // A client that waits for longer hears from us meanwhile.
         let mut begin = if self.patience < COMMIT_AFTER { head } else { total };
         if self.plan.has_more() {
-            let usual = chosen.latency.saturating_mul(4);
+            let usual = chosen.latency().saturating_mul(4);
             begin = begin.min(now.checked_add((left / 2).max(usual)).unwrap_or(total));
         }
         Deadlines { limits, head, begin, total }
