@@ -1,7 +1,11 @@
 use std::sync::Arc;
 
+use bincode::{Decode, Encode};
 use tokio::sync::watch;
 use troupe_proto::command::{Command, Reply};
+use troupe_proto::id::Revision;
+use troupe_proto::spec::Spec;
+use troupe_proto::wire::{self, Message, WireError};
 
 use crate::consensus::{Consensus, Local, Machine, ProposeError};
 use crate::state::State;
@@ -10,9 +14,35 @@ impl Machine for State {
     type Command = Command;
     type Reply = Reply;
 
-    fn apply(&mut self, command: &Command) -> Reply {
+    fn apply(&mut self, _index: u64, command: &Command) -> Reply {
         Self::apply(self, command)
     }
+
+    fn version(&self) -> u64 {
+        self.revision().0
+    }
+
+    fn save(&self) -> Result<Vec<u8>, WireError> {
+        wire::encode(&Saved { revision: self.revision(), spec: Spec::clone(self.spec()) })
+    }
+
+    fn load(bytes: &[u8]) -> Result<Self, WireError> {
+        let saved: Saved = wire::decode(bytes)?;
+        Ok(Self::restored(saved.revision, saved.spec))
+    }
+}
+
+/// A state in a snapshot.
+#[derive(Encode, Decode)]
+struct Saved {
+    revision: Revision,
+    spec: Spec,
+}
+
+impl Message for Saved {
+    const KIND: u16 = 3;
+    const SCHEMA: u16 = 1;
+    const LIMIT: usize = 64 << 20;
 }
 
 /// Starts clusters.
@@ -54,7 +84,6 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use troupe_proto::command::{Change, Refusal};
-    use troupe_proto::id::Revision;
     use troupe_proto::spec::Rules;
 
     use super::*;

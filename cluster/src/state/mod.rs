@@ -33,6 +33,12 @@ pub struct State {
 }
 
 impl State {
+    /// The state of this revision with this spec, as [`Self::spec`] gave it.
+    pub fn restored(revision: Revision, spec: Spec) -> Self {
+        let keys_by_hash = spec.keys.iter().map(|(id, key)| (key.hash, id.clone())).collect();
+        Self { revision, spec: Arc::new(spec), keys_by_hash: Arc::new(keys_by_hash) }
+    }
+
     /// How many commands made it what it is.
     pub const fn revision(&self) -> Revision {
         self.revision
