@@ -6,8 +6,10 @@
 //! `state` knows nothing of how commands are ordered, `consensus` knows no noun; [`Handle`] joins them.
 #![deny(clippy::iter_over_hash_type)]
 
+pub mod clock;
 pub mod consensus;
 pub mod state;
+pub mod transport;
 
 mod handle;
 
