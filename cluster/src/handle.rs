@@ -1,48 +1,37 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use bincode::{Decode, Encode};
 use tokio::sync::watch;
-use troupe_proto::command::{Command, Reply};
-use troupe_proto::id::Revision;
+use troupe_proto::command::{Change, Command, Entry, Note, Refusal, Reply, Resealed};
+use troupe_proto::id::NodeId;
+use troupe_proto::secret::CredentialSecret;
 use troupe_proto::spec::Spec;
-use troupe_proto::wire::{self, Message, WireError};
+use troupe_proto::wire::{self, WireError};
 
-use crate::consensus::{Consensus, Local, Machine, ProposeError};
+use crate::consensus::{Consensus, Local, Machine, ProposeError, ReadError, Reshape, ReshapeError, Vitals};
+use crate::desk::Desk;
+use crate::seal::{Keyring, SealError};
 use crate::state::State;
 
 impl Machine for State {
-    type Command = Command;
+    type Command = Entry;
     type Reply = Reply;
 
-    fn apply(&mut self, _index: u64, command: &Command) -> Reply {
-        Self::apply(self, command)
+    fn apply(&mut self, index: u64, entry: &Entry) -> Reply {
+        Self::apply(self, index, entry)
     }
 
     fn version(&self) -> u64 {
-        self.revision().0
+        self.changes()
     }
 
     fn save(&self) -> Result<Vec<u8>, WireError> {
-        wire::encode(&Saved { revision: self.revision(), spec: Spec::clone(self.spec()) })
+        wire::encode(self)
     }
 
     fn load(bytes: &[u8]) -> Result<Self, WireError> {
-        let saved: Saved = wire::decode(bytes)?;
-        Ok(Self::restored(saved.revision, saved.spec))
+        wire::decode(bytes)
     }
-}
-
-/// A state in a snapshot.
-#[derive(Encode, Decode)]
-struct Saved {
-    revision: Revision,
-    spec: Spec,
-}
-
-impl Message for Saved {
-    const KIND: u16 = 3;
-    const SCHEMA: u16 = 1;
-    const LIMIT: usize = 64 << 20;
 }
 
 /// Starts clusters.
@@ -50,81 +39,243 @@ pub struct Cluster;
 
 impl Cluster {
     /// A cluster of this process alone, with an empty state that lives as long as its handles.
-    pub fn start_local() -> Handle {
-        Handle { consensus: Arc::new(Local::new(State::default())) }
+    pub fn start_local(keyring: Keyring) -> Handle {
+        Self::over(Arc::new(Local::new(State::default())), Process { node: NodeId(0), incarnation: 1 }, keyring)
     }
+
+    /// Joins a consensus and the state: what is proposed through the handle is proposed by `process`.
+    ///
+    /// One process has one handle, and its clones: two would give different entries the same number.
+    pub fn over(consensus: Arc<dyn Consensus<State>>, process: Process, keyring: Keyring) -> Handle {
+        Handle { inner: Arc::new(Inner { consensus, desk: Desk::new(process), keyring, opened: Mutex::default() }) }
+    }
+}
+
+/// A process of a node, by which what it proposes is told from what others do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// The node.
+    pub node: NodeId,
+    /// Which start of it this is; each later one has a greater number.
+    pub incarnation: u64,
 }
 
 /// The one way to read and to change what nodes agree on. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    consensus: Arc<dyn Consensus<State>>,
+    inner: Arc<Inner>,
 }
 
+struct Inner {
+    consensus: Arc<dyn Consensus<State>>,
+    desk: Desk,
+    keyring: Keyring,
+    /// The last spec whose secrets were opened.
+    opened: Mutex<Option<Opened>>,
+}
+
+struct Opened {
+    sealed: Arc<Spec>,
+    open: Arc<Spec>,
+}
+
+/// Why the secrets in the state were not sealed again.
+#[derive(Debug, thiserror::Error)]
+pub enum ResealError {
+    /// One of them cannot be opened, or none can be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The change could not be made.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    /// Whether this node has seen what became of it is not known.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The change was refused.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// They changed each time before they were sealed again.
+    #[error("the secrets changed too often in the meantime: try again")]
+    Unsettled,
+}
+
+/// Secrets sealed again by one command.
+const RESEALED_MAX: usize = 1_000;
+
+/// Commands that sealing all of them may take.
+const RESEALS_MAX: usize = 1_000;
+
 impl Handle {
-    /// Has a command applied, and says what it came to. A refused command changes nothing.
+    /// Has a command applied, and says what it came to. A refused command changes nothing. Open secrets in it are sealed
+    /// on the way; what leaves this process has none.
     ///
     /// # Errors
-    /// [`ProposeError`] when the command was not applied at all.
-    pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
-        self.consensus.propose(command).await
+    /// [`ProposeError`]; each variant says whether the command may still take effect.
+    pub async fn propose(&self, note: Note, command: Command) -> Result<Reply, ProposeError> {
+        let mut command = command;
+        self.seal(&mut command).map_err(|_| ProposeError::Unsealed)?;
+        let ticket = self.inner.desk.ticket().await;
+        let entry = Entry { origin: ticket.origin(), note, command };
+        match self.inner.consensus.propose(entry).await? {
+            // An earlier copy of it may have been applied and settled since.
+            Reply::Refused(Refusal::Stale | Refusal::Fenced) => Err(ProposeError::Unknown),
+            reply => Ok(reply),
+        }
+    }
+
+    fn seal(&self, command: &mut Command) -> Result<(), SealError> {
+        match command {
+            Command::Change { base: _, changes } => changes.iter_mut().try_for_each(|change| match change {
+                Change::PutProvider(id, provider) => self.inner.keyring.seal_provider(id, provider),
+                Change::RemoveProvider(_)
+                | Change::PutModel(..)
+                | Change::RemoveModel(_)
+                | Change::PutKey(..)
+                | Change::RemoveKey(_)
+                | Change::PutDefaults(_)
+                | Change::PutPolicies(_) => Ok(()),
+            }),
+            Command::Form { .. }
+            | Command::SetVersion(_)
+            | Command::PutMember(..)
+            | Command::RemoveMember(_)
+            | Command::PutAdminToken(..)
+            | Command::RemoveAdminToken(_)
+            | Command::PutJoinToken { .. }
+            | Command::RemoveJoinToken(_)
+            | Command::UseJoinToken { .. }
+            | Command::Reseal(_) => Ok(()),
+        }
+    }
+
+    /// Which process this is.
+    pub fn process(&self) -> Process {
+        self.inner.desk.process()
     }
 
     /// The state in force here.
     pub fn state(&self) -> Arc<State> {
-        self.consensus.state()
+        self.inner.consensus.state()
     }
 
     /// The states to come. A slow reader sees the newest, not each one.
     pub fn watch(&self) -> watch::Receiver<Arc<State>> {
-        self.consensus.watch()
+        self.inner.consensus.watch()
+    }
+
+    /// Waits until [`Self::state`] holds everything that was acknowledged anywhere before this call.
+    ///
+    /// # Errors
+    /// [`ReadError`]; nothing is known then.
+    pub async fn read_index(&self) -> Result<(), ReadError> {
+        self.inner.consensus.read_index().await
+    }
+
+    /// How consensus is at this node, as numbers.
+    pub fn vitals(&self) -> Vitals {
+        self.inner.consensus.vitals()
+    }
+
+    /// Changes who takes part.
+    ///
+    /// # Errors
+    /// [`ReshapeError`]; each variant says whether the change may still take effect.
+    pub async fn reshape(&self, change: Reshape) -> Result<(), ReshapeError> {
+        self.inner.consensus.reshape(change).await
+    }
+
+    /// How old this node's knowledge may be before it turns calls away; `None`: however old.
+    pub fn freshness(&self) -> Option<Duration> {
+        self.state().spec().policies.freshness.bound()
+    }
+
+    /// The spec in force here, its secrets open.
+    ///
+    /// # Errors
+    /// [`SealError`] for the first secret that this node's envelope keys do not open.
+    pub fn spec(&self) -> Result<Arc<Spec>, SealError> {
+        self.open(&self.state())
+    }
+
+    /// The spec of a state, its secrets open.
+    ///
+    /// # Errors
+    /// As [`Self::spec`].
+    pub fn open(&self, state: &State) -> Result<Arc<Spec>, SealError> {
+        let sealed = state.spec();
+        let mut opened = self.inner.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = Spec::clone(sealed);
+        if let Some(before) = &*opened {
+            if Arc::ptr_eq(&before.sealed, sealed) {
+                return Ok(before.open.clone());
+            }
+            // Only what changed is opened again: a change of a key costs nothing here.
+            open.providers = before.open.providers.clone();
+            for change in before.sealed.providers.diff(&sealed.providers) {
+                match change {
+                    imbl::ordmap::DiffItem::Add(id, provider)
+                    | imbl::ordmap::DiffItem::Update { old: _, new: (id, provider) } => {
+                        let mut provider = provider.clone();
+                        self.inner.keyring.open_provider(id, &mut provider)?;
+                        open.providers.insert(id.clone(), provider);
+                    }
+                    imbl::ordmap::DiffItem::Remove(id, _) => {
+                        open.providers.remove(id);
+                    }
+                }
+            }
+        } else {
+            for (id, provider) in &sealed.providers {
+                let mut provider = provider.clone();
+                self.inner.keyring.open_provider(id, &mut provider)?;
+                open.providers.insert(id.clone(), provider);
+            }
+        }
+        let open = Arc::new(open);
+        *opened = Some(Opened { sealed: sealed.clone(), open: open.clone() });
+        Ok(open)
+    }
+
+    /// Has each secret in the state that is under another envelope key sealed again under this node's current one. Once
+    /// it was through, no node needs the older keys. Gives how many there were.
+    ///
+    /// # Errors
+    /// [`ResealError`]; what was sealed again until then stays so.
+    pub async fn reseal(&self, note: Note) -> Result<usize, ResealError> {
+        let mut count = 0;
+        for _ in 0..RESEALS_MAX {
+            let resealed = self.resealed()?;
+            if resealed.is_empty() {
+                return Ok(count);
+            }
+            let these = resealed.len();
+            match self.propose(note.clone(), Command::Reseal(resealed)).await? {
+                Reply::Applied(_) | Reply::Repeated(_) => count += these,
+                Reply::Refused(refusal) => return Err(refusal.into()),
+            }
+            // The answer may come from the leader before this node has applied the entry.
+            self.read_index().await?;
+        }
+        Err(ResealError::Unsettled)
+    }
+
+    fn resealed(&self) -> Result<Vec<Resealed>, SealError> {
+        let keyring = &self.inner.keyring;
+        let mut resealed = Vec::new();
+        for (id, provider) in &self.state().spec().providers {
+            for (name, credential) in &provider.credentials {
+                let CredentialSecret::Sealed(old) = &credential.secret else { continue };
+                if old.key == keyring.current() || resealed.len() >= RESEALED_MAX {
+                    continue;
+                }
+                let open = keyring.open(id, name, &credential.secret)?;
+                let new = keyring.seal(id, name, &CredentialSecret::Open(open))?;
+                resealed.push(Resealed { provider: id.clone(), credential: name.clone(), old: old.clone(), new });
+            }
+        }
+        Ok(resealed)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use troupe_proto::command::{Change, Refusal};
-    use troupe_proto::spec::Rules;
-
-    use super::*;
-
-    fn put_defaults(base: u64) -> Command {
-        Command::Change { base: Revision(base), changes: vec![Change::PutDefaults(Rules::built_in())] }
-    }
-
-    fn block_on<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-    }
-
-    #[test]
-    fn an_applied_command_is_published_and_watchers_wake() {
-        let handle = Cluster::start_local();
-        let mut watcher = handle.watch();
-
-        let reply = block_on(async {
-            let reply = handle.propose(put_defaults(0)).await.unwrap();
-            watcher.changed().await.unwrap();
-            reply
-        });
-
-        assert_eq!(reply, Reply::Applied(Revision(1)));
-        assert_eq!(handle.state().revision(), Revision(1));
-        assert_eq!(watcher.borrow().spec().defaults, Rules::built_in());
-    }
-
-    #[test]
-    fn of_two_changes_made_for_the_same_state_the_second_is_refused_and_wakes_nobody() {
-        let handle = Cluster::start_local();
-        let mut watcher = handle.watch();
-
-        let (first, second) = block_on(async {
-            let first = handle.propose(put_defaults(0)).await.unwrap();
-            watcher.mark_unchanged();
-            (first, handle.propose(put_defaults(0)).await.unwrap())
-        });
-
-        assert_eq!(first, Reply::Applied(Revision(1)));
-        assert_eq!(second, Reply::Refused(Refusal::Conflict { base: Revision(0), current: Revision(1) }));
-        assert!(!watcher.has_changed().unwrap());
-    }
-}
+mod tests;

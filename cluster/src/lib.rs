@@ -8,11 +8,14 @@
 
 pub mod clock;
 pub mod consensus;
+pub mod seal;
 pub mod state;
 pub mod transport;
 
+mod desk;
 mod handle;
 
 pub use consensus::ProposeError;
-pub use handle::{Cluster, Handle};
+pub use handle::{Cluster, Handle, Process, ResealError};
+pub use seal::{Keyring, SealError};
 pub use state::State;

@@ -18,6 +18,11 @@ pub fn unix_seconds() -> i64 {
     wall().duration_since(UNIX_EPOCH).ok().and_then(|age| i64::try_from(age.as_secs()).ok()).unwrap_or(0)
 }
 
+/// Milliseconds since 1970 by the wall clock; 0 for a clock set before then.
+pub fn unix_millis() -> i64 {
+    wall().duration_since(UNIX_EPOCH).ok().and_then(|age| i64::try_from(age.as_millis()).ok()).unwrap_or(0)
+}
+
 /// A random number that is cheap and guessable: for choices among targets, never for secrets.
 pub fn dice() -> u64 {
     fastrand::u64(..)
@@ -26,6 +31,14 @@ pub fn dice() -> u64 {
 /// An id nobody else has drawn: 128 random bits, guessable.
 pub fn unique() -> u128 {
     fastrand::u128(..)
+}
+
+/// Fills a place with random bytes fit for a secret.
+///
+/// # Errors
+/// When the system has none to give.
+pub fn fill_secret(place: &mut [u8]) -> Result<(), getrandom::Error> {
+    getrandom::fill(place)
 }
 
 /// Random bytes fit for a secret.

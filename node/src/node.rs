@@ -14,7 +14,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use troupe_actors::{Actors, Published};
-use troupe_cluster::{Cluster, Handle};
+use troupe_cluster::seal::NoRandom;
+use troupe_cluster::{Cluster, Handle, Keyring};
 use troupe_proto::id::KeyId;
 use troupe_proto::secret::Secret;
 
@@ -70,6 +71,9 @@ pub enum StartError {
     /// The supervision tree does not stand.
     #[error("the actors do not start: {0}")]
     Actors(#[source] troupe_actors::StartError),
+    /// The system gave no randomness.
+    #[error(transparent)]
+    Random(NoRandom),
     /// The system gave no thread.
     #[error("a data thread cannot be started")]
     Thread(#[source] io::Error),
@@ -133,7 +137,8 @@ impl Node {
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&destination(&boot.log.access), metrics.clone())?;
         let health = Arc::new(Health::new());
-        let cluster = Cluster::start_local();
+        let keyring = Keyring::ephemeral(wiring::random()).map_err(StartError::Random)?;
+        let cluster = Cluster::start_local(keyring);
         let reloads = Arc::new(ReloadCounters::default());
         let reload = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
@@ -355,7 +360,14 @@ fn server_tls(section: &'static str, tls: &config::boot::Tls) -> Result<Arc<rust
 fn publish(house: &House, cluster: &Handle) {
     let state = cluster.state();
     let old = house.view.read();
-    match Draft::of(state.spec(), state.revision(), &old) {
+    let spec = match cluster.open(&state) {
+        Ok(spec) => spec,
+        Err(error) => {
+            tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be opened");
+            return;
+        }
+    };
+    match Draft::of(&spec, state.revision(), &old) {
         Ok(draft) => {
             house.view.publish(draft.finish(|pools| house.actors.lay_out(pools)), clock::now());
             house.metrics.serves_revision(state.revision());

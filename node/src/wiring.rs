@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use tokio::time::timeout;
 use troupe_actors::{Actors, Probed, Prober, Published, Settings, Standing};
+use troupe_cluster::seal::{NoRandom, Random};
 use troupe_dialect::Dialect;
 use troupe_proto::id::TargetId;
 
@@ -28,6 +29,11 @@ pub(crate) fn settings(view: &Arc<Published<View>>, metrics: &Arc<Metrics>, lane
     let client = Arc::new(Client::new(metrics.clone()));
     let prober = Arc::new(ModelsProber { view: view.clone(), client });
     Settings { now: clock::now, dice: clock::dice, lanes, prober }
+}
+
+/// Where the cluster takes its random bytes from.
+pub(crate) fn random() -> Random {
+    Arc::new(|place| clock::fill_secret(place).map_err(|_| NoRandom))
 }
 
 /// What a scrape shows of what is learned.

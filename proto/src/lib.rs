@@ -6,8 +6,10 @@
 pub mod command;
 pub mod failure;
 pub mod id;
+pub mod member;
 pub mod outcome;
 pub mod secret;
 pub mod spec;
+pub mod token;
 pub mod unit;
 pub mod wire;

@@ -2,13 +2,17 @@
 
 use std::fmt;
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-/// A value that must not reach a log. `Debug` says nothing, and the memory is wiped when it is dropped.
-#[derive(Clone, Encode, Decode)]
+/// A value that must reach neither log nor wire nor disk. `Debug` says nothing, it has no form as bytes, and the memory is
+/// wiped when it is dropped.
+#[derive(Clone)]
 pub struct Secret<T: Zeroize>(T);
 
 impl<T: Zeroize> Secret<T> {
@@ -42,6 +46,93 @@ impl PartialEq for Secret<String> {
 }
 
 impl Eq for Secret<String> {}
+
+/// Names an envelope key without telling it: the first 8 bytes of its SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct SealKeyId(pub [u8; 8]);
+
+impl fmt::Display for SealKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SealKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A secret under an envelope key: what is agreed on, written down and sent to other nodes in its place.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Sealed {
+    /// The envelope key it is under.
+    pub key: SealKeyId,
+    /// Drawn for this one sealing.
+    pub nonce: [u8; 24],
+    /// The secret, encrypted and authenticated.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed(under {})", self.key)
+    }
+}
+
+/// The secret of a provider's key: readable in the memory of one process, sealed everywhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialSecret {
+    /// Readable. It has no form as bytes, so that it cannot get into a log, onto a wire or onto a disk.
+    Open(Secret<String>),
+    /// Under an envelope key.
+    Sealed(Sealed),
+}
+
+impl CredentialSecret {
+    /// A readable secret.
+    pub fn open(text: &str) -> Self {
+        Self::Open(Secret::new(text.to_owned()))
+    }
+
+    /// The secret itself, for the one place that must send it; `None` while it is sealed.
+    pub const fn exposed(&self) -> Option<&String> {
+        match self {
+            Self::Open(secret) => Some(secret.expose()),
+            Self::Sealed(_) => None,
+        }
+    }
+}
+
+/// Leaves room for other ways to keep a secret.
+const SEALED: u8 = 1;
+
+impl Encode for CredentialSecret {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        match self {
+            Self::Open(_) => Err(EncodeError::Other("a secret that is not sealed is never written")),
+            Self::Sealed(sealed) => {
+                SEALED.encode(encoder)?;
+                sealed.encode(encoder)
+            }
+        }
+    }
+}
+
+impl<C> Decode<C> for CredentialSecret {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match u8::decode(decoder)? {
+            SEALED => Sealed::decode(decoder).map(Self::Sealed),
+            _ => Err(DecodeError::Other("a secret is kept in a way that is not known")),
+        }
+    }
+}
+
+impl<'de, C> bincode::BorrowDecode<'de, C> for CredentialSecret {
+    fn borrow_decode<D: bincode::de::BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Self::decode(decoder)
+    }
+}
 
 /// SHA-256 of a virtual key's secret: all that is kept of it.
 ///
@@ -92,6 +183,22 @@ mod tests {
         let secret = Secret::new("sk-very-secret".to_owned());
 
         assert_eq!(format!("{secret:?}"), "Secret(..)");
+    }
+
+    #[test]
+    fn a_readable_secret_of_a_provider_has_no_form_as_bytes_and_a_sealed_one_prints_its_envelope_only() {
+        let config = bincode::config::standard();
+        let open = CredentialSecret::open("sk-very-secret");
+        let sealed = Sealed { key: SealKeyId([0xab; 8]), nonce: [1; 24], bytes: vec![7; 30] };
+        let kept = CredentialSecret::Sealed(sealed);
+
+        let bytes = bincode::encode_to_vec(&kept, config).unwrap();
+
+        assert!(bincode::encode_to_vec(&open, config).is_err());
+        assert_eq!(format!("{open:?}"), "Open(Secret(..))");
+        assert_eq!(format!("{kept:?}"), "Sealed(Sealed(under abababababababab))");
+        assert_eq!(bincode::decode_from_slice::<CredentialSecret, _>(&bytes, config).unwrap().0, kept);
+        assert!(bincode::decode_from_slice::<CredentialSecret, _>(&[0, 1, b'x'], config).is_err());
     }
 
     #[test]

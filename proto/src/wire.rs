@@ -7,7 +7,8 @@
 //! All numbers of the head are little-endian. A reader refuses a foreign magic, another kind, a schema it does not know,
 //! a length over the message's limit, a wrong checksum, and bytes left over behind the body.
 
-use bincode::config::{self, Config};
+use bincode::config;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 const MAGIC: u16 = 0x7452;
@@ -16,6 +17,12 @@ const MAGIC: u16 = 0x7452;
 pub const HEAD_BYTES: usize = 14;
 
 /// A message with a place in the registry of kinds. Types must not be recursive: hostile depth would exhaust the stack.
+///
+/// | kinds | of |
+/// |---|---|
+/// | 1 | nothing any more: a command without its asker |
+/// | 2, 3 | replies and entries |
+/// | 4 | the state in a snapshot |
 pub trait Message: Encode + Decode<()> {
     /// Which message it is; unique, for ever.
     const KIND: u16;
@@ -25,24 +32,32 @@ pub trait Message: Encode + Decode<()> {
     const LIMIT: usize;
 }
 
-impl Message for crate::command::Command {
-    const KIND: u16 = 1;
-    const SCHEMA: u16 = 1;
-    const LIMIT: usize = COMMAND_LIMIT;
-}
-
 impl Message for crate::command::Reply {
     const KIND: u16 = 2;
     const SCHEMA: u16 = 1;
     const LIMIT: usize = 64 << 10;
 }
 
-/// A command may carry a whole spec: 100,000 keys take about 20 MiB.
-const COMMAND_LIMIT: usize = 64 << 20;
+impl Message for crate::command::Entry {
+    const KIND: u16 = 3;
+    const SCHEMA: u16 = 1;
+    const LIMIT: usize = ENTRY_LIMIT;
+}
 
-/// bincode's own limit is a type parameter; one bound above every message's keeps hostile lengths from allocating.
-const fn bounded() -> impl Config {
-    config::standard().with_limit::<COMMAND_LIMIT>()
+/// An entry may carry a whole spec: 100,000 keys take about 20 MiB.
+const ENTRY_LIMIT: usize = 64 << 20;
+
+/// The most that any message may have; the head has room for no more than four times of it.
+const LIMIT_MAX: usize = 1 << 30;
+
+/// bincode's own limit is a type parameter; two bounds above every message's keep hostile lengths from allocating.
+fn read_body<M: Message>(body: &[u8]) -> Result<(M, usize), DecodeError> {
+    let config = config::standard();
+    if M::LIMIT <= ENTRY_LIMIT {
+        bincode::decode_from_slice(body, config.with_limit::<ENTRY_LIMIT>())
+    } else {
+        bincode::decode_from_slice(body, config.with_limit::<LIMIT_MAX>())
+    }
 }
 
 /// Why bytes are not the message that was expected.
@@ -89,10 +104,10 @@ pub enum WireError {
     Trailing(usize),
     /// The body cannot be read.
     #[error("body is malformed")]
-    Malformed(#[source] Box<bincode::error::DecodeError>),
+    Malformed(#[source] Box<DecodeError>),
     /// The message cannot be written.
     #[error("message cannot be encoded")]
-    Unencodable(#[source] Box<bincode::error::EncodeError>),
+    Unencodable(#[source] Box<EncodeError>),
 }
 
 /// Writes a message in its envelope.
@@ -100,19 +115,23 @@ pub enum WireError {
 /// # Errors
 /// [`WireError::TooLarge`] when its body is over the message's limit.
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, WireError> {
-    let body = bincode::encode_to_vec(message, bounded()).map_err(|e| WireError::Unencodable(Box::new(e)))?;
+    let mut bytes = vec![0; HEAD_BYTES];
+    bincode::encode_into_std_write(message, &mut bytes, config::standard())
+        .map_err(|e| WireError::Unencodable(Box::new(e)))?;
+    let (head, body) = bytes.split_at_mut(HEAD_BYTES);
     let too_large = || WireError::TooLarge { bytes: body.len(), limit: M::LIMIT };
     if body.len() > M::LIMIT {
         return Err(too_large());
     }
     let len = u32::try_from(body.len()).map_err(|_| too_large())?;
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
-    bytes.extend_from_slice(&MAGIC.to_le_bytes());
-    bytes.extend_from_slice(&M::KIND.to_le_bytes());
-    bytes.extend_from_slice(&M::SCHEMA.to_le_bytes());
-    bytes.extend_from_slice(&len.to_le_bytes());
-    bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
-    bytes.extend_from_slice(&body);
+    let fields: [&[u8]; 5] = [
+        &MAGIC.to_le_bytes(),
+        &M::KIND.to_le_bytes(),
+        &M::SCHEMA.to_le_bytes(),
+        &len.to_le_bytes(),
+        &crc32c::crc32c(body).to_le_bytes(),
+    ];
+    head.copy_from_slice(&fields.concat());
     Ok(bytes)
 }
 
@@ -150,7 +169,7 @@ pub fn decode<M: Message>(bytes: &[u8]) -> Result<M, WireError> {
     if crc32c::crc32c(body) != u32::from_le_bytes([c0, c1, c2, c3]) {
         return Err(WireError::Checksum);
     }
-    let (message, used) = bincode::decode_from_slice(body, bounded()).map_err(|e| WireError::Malformed(Box::new(e)))?;
+    let (message, used) = read_body(body).map_err(|e| WireError::Malformed(Box::new(e)))?;
     if used != body.len() {
         return Err(WireError::Trailing(body.len() - used));
     }

@@ -1,5 +1,9 @@
 use troupe_proto::spec::{Rules, Spec};
 
-pub(super) fn put(spec: &mut Spec, rules: Rules) {
-    spec.defaults = rules;
+use super::audit::Changes;
+use super::shape;
+
+pub(super) fn put(spec: &mut Spec, rules: Rules, told: &mut Changes) {
+    let before = std::mem::replace(&mut spec.defaults, rules);
+    told.tell("defaults", "defaults", || Some(shape::rules(&before)), || Some(shape::rules(&rules)));
 }

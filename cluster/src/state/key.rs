@@ -1,14 +1,14 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use troupe_proto::command::Refusal;
 use troupe_proto::id::KeyId;
 use troupe_proto::secret::KeyHash;
-use troupe_proto::spec::{Key, Spec};
+use troupe_proto::spec::{Key, Spec, Table};
 
-use super::Broken;
+use super::audit::Changes as Told;
+use super::{Broken, shape};
 
-type Index = BTreeMap<KeyHash, KeyId>;
+pub(super) type Index = Table<KeyHash, KeyId>;
 
 /// The keys that one command touches. The index is brought up to date once, behind its last change, so that keys can
 /// swap secrets, and one change among 100,000 keys costs one entry of work.
@@ -19,25 +19,23 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn put(&mut self, spec: &mut Spec, id: &KeyId, key: &Key) {
+    pub(super) fn put(&mut self, spec: &mut Spec, id: &KeyId, key: &Key, told: &mut Told) {
         let before = spec.keys.insert(id.clone(), key.clone());
+        told.tell("key", id.as_str(), || before.as_ref().map(shape::key), || Some(shape::key(key)));
         self.touched.insert(id.clone());
         self.stale.extend(before.map(|key| key.hash));
     }
 
     /// Taking away what is not there is no error: the key admits nobody either way.
-    pub(super) fn remove(&mut self, spec: &mut Spec, id: &KeyId) {
+    pub(super) fn remove(&mut self, spec: &mut Spec, id: &KeyId, told: &mut Told) {
         let before = spec.keys.remove(id);
+        told.tell("key", id.as_str(), || before.as_ref().map(shape::key), || None);
         self.touched.insert(id.clone());
         self.stale.extend(before.map(|key| key.hash));
     }
 
     /// Brings the index up to date (STATE-3).
-    pub(super) fn reindex(self, spec: &Spec, index: &mut Arc<Index>) -> Result<(), Refusal> {
-        if self.touched.is_empty() {
-            return Ok(());
-        }
-        let index = Arc::make_mut(index);
+    pub(super) fn reindex(self, spec: &Spec, index: &mut Index) -> Result<(), Refusal> {
         for hash in self.stale {
             // A hash that this very command gave to a key and took again was never in the index, or is another key's.
             if index.get(&hash).is_some_and(|owner| self.touched.contains(owner)) {

@@ -1,4 +1,4 @@
-//! What the nodes agree on, and how a command changes it: pure, deterministic, one file per noun.
+//! What the nodes agree on, and how an entry of the log changes it: pure, deterministic, one file per noun.
 //!
 //! | invariant | says |
 //! |---|---|
@@ -8,45 +8,131 @@
 //!
 //! A command is applied as a whole: what counts is that the outcome is sound, not each step on the way. So two models
 //! may swap providers in one command, and keys may swap secrets.
+//!
+//! ```text
+//! entry -> applied before? -> idempotency key known? -> version in force? -> command -> audit
+//! ```
+//! Time is in the entry where it matters. What one version makes of an entry, each later one must make of it too, texts
+//! of the audit included: a change of that needs a later version of the agreed state.
+
+pub mod audit;
+pub mod shape;
 
 mod defaults;
 mod key;
+mod member;
 mod model;
+mod once;
+mod policies;
 mod provider;
+mod saved;
+mod session;
+mod token;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use troupe_proto::command::{Change, Command, Refusal, Reply};
-use troupe_proto::id::{KeyId, ModelId, Revision};
+use troupe_proto::command::{Change, Command, Entry, Note, Refusal, Reply};
+use troupe_proto::id::{AdminTokenId, ClusterId, JoinTokenId, KeyId, ModelId, NodeId, Revision};
+use troupe_proto::member::Member;
 use troupe_proto::secret::KeyHash;
-use troupe_proto::spec::{Key, Model, Spec};
+use troupe_proto::spec::{Key, Model, Spec, Table};
+use troupe_proto::token::{AdminToken, JoinToken};
 
 pub use model::resolve_model;
 
 /// Everything agreed. A clone shares what it holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
+    /// How many entries changed anything that readers see.
+    changes: u64,
     revision: Revision,
+    cluster: Option<ClusterId>,
+    /// The version of the agreed state in force.
+    version: u16,
     spec: Arc<Spec>,
-    keys_by_hash: Arc<BTreeMap<KeyHash, KeyId>>,
+    /// Made of the spec.
+    keys_by_hash: key::Index,
+    members: member::Members,
+    admin_tokens: token::AdminTokens,
+    join_tokens: token::JoinTokens,
+    sessions: session::Sessions,
+    once: once::Once,
+    audit: audit::Ring,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            changes: 0,
+            revision: Revision(0),
+            cluster: None,
+            version: 1,
+            spec: Arc::default(),
+            keys_by_hash: Table::new(),
+            members: Table::new(),
+            admin_tokens: Table::new(),
+            join_tokens: Table::new(),
+            sessions: session::Sessions::default(),
+            once: once::Once::default(),
+            audit: audit::Ring::default(),
+        }
+    }
 }
 
 impl State {
-    /// The state of this revision with this spec, as [`Self::spec`] gave it.
-    pub fn restored(revision: Revision, spec: Spec) -> Self {
-        let keys_by_hash = spec.keys.iter().map(|(id, key)| (key.hash, id.clone())).collect();
-        Self { revision, spec: Arc::new(spec), keys_by_hash: Arc::new(keys_by_hash) }
-    }
-
-    /// How many commands made it what it is.
+    /// How many commands made the spec what it is.
     pub const fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// What operators declared.
+    /// How many entries changed anything that readers see: it grows with each of them.
+    pub const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The cluster's id; `None` until it was formed.
+    pub const fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// The version of the agreed state in force.
+    pub const fn cluster_version(&self) -> u16 {
+        self.version
+    }
+
+    /// What operators declared, its secrets sealed.
     pub const fn spec(&self) -> &Arc<Spec> {
         &self.spec
+    }
+
+    /// The nodes, as they told of themselves.
+    pub const fn members(&self) -> &Table<NodeId, Member> {
+        &self.members
+    }
+
+    /// Whether a node was taken out of the cluster, for ever.
+    pub fn is_removed(&self, node: NodeId) -> bool {
+        self.sessions.is_removed(node)
+    }
+
+    /// The tokens of operators.
+    pub const fn admin_tokens(&self) -> &Table<AdminTokenId, AdminToken> {
+        &self.admin_tokens
+    }
+
+    /// The token of an operator known by this hash. Whether it has expired is for the asker to say.
+    pub fn admin_token_by_hash(&self, hash: &KeyHash) -> Option<(&AdminTokenId, &AdminToken)> {
+        self.admin_tokens.iter().find(|(_, token)| token.hash == *hash)
+    }
+
+    /// The tokens that nodes join with.
+    pub const fn join_tokens(&self) -> &Table<JoinTokenId, JoinToken> {
+        &self.join_tokens
+    }
+
+    /// The newest part of what was changed, by whom and why.
+    pub const fn audit(&self) -> &audit::Ring {
+        &self.audit
     }
 
     /// The virtual key known by this hash.
@@ -59,43 +145,148 @@ impl State {
         resolve_model(&self.spec.models, name)
     }
 
-    /// Applies a command, all of it or nothing, and says which. It never panics.
-    pub fn apply(&mut self, command: &Command) -> Reply {
+    /// Applies the entry at `index` of the log, all of it or nothing, and says which. It never panics.
+    ///
+    /// An entry that was applied before gets its reply again and changes nothing.
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> Reply {
+        if let Some(reply) = self.sessions.known(&entry.origin) {
+            return reply;
+        }
+        let reply = match entry.note.idempotency.and_then(|key| self.once.revision(&key)) {
+            Some(revision) => Reply::Repeated(revision),
+            None => self.run(index, &entry.note, &entry.command),
+        };
+        if let (Some(key), Reply::Applied(revision)) = (entry.note.idempotency, &reply) {
+            self.once.note(key, *revision);
+        }
+        self.sessions.note(index, &entry.origin, &reply);
+        debug_assert_eq!(self.check_invariants(), Ok(()));
+        reply
+    }
+
+    fn run(&mut self, index: u64, note: &Note, command: &Command) -> Reply {
+        let needs = command.needs();
+        if needs > self.version {
+            return Reply::Refused(Refusal::TooNew { needs, version: self.version });
+        }
+        let mut next = self.clone();
+        let mut told = audit::Changes::default();
+        if let Err(refusal) = next.change(index, command, &mut told) {
+            return Reply::Refused(refusal);
+        }
+        // What changes nothing leaves no trace; a change of the spec always counts, as its revision does.
+        if next.revision != self.revision || !told.is_empty() {
+            // 2^64 commands are out of reach of any log.
+            next.changes = next.changes.saturating_add(1);
+            next.audit.push(index, next.revision, note, told);
+        }
+        *self = next;
+        Reply::Applied(self.revision)
+    }
+
+    /// Works on a clone of the state: on a refusal it is thrown away.
+    fn change(&mut self, index: u64, command: &Command, told: &mut audit::Changes) -> Result<(), Refusal> {
         match command {
-            Command::Change { base, changes } => match self.change(*base, changes) {
-                Ok(next) => {
-                    *self = next;
-                    debug_assert_eq!(self.check_invariants(), Ok(()));
-                    Reply::Applied(self.revision)
-                }
-                Err(refusal) => Reply::Refused(refusal),
-            },
+            Command::Change { base, changes } => self.change_spec(*base, changes, told),
+            Command::Form { cluster } => self.form(*cluster, told),
+            Command::SetVersion(version) => {
+                member::check_version(&self.members, self.version, *version)?;
+                told.tell(
+                    "cluster version",
+                    "cluster version",
+                    || version_shape(self.version),
+                    || version_shape(*version),
+                );
+                self.version = *version;
+                Ok(())
+            }
+            Command::PutMember(node, _) if self.sessions.is_removed(*node) => Err(Refusal::Removed(*node)),
+            Command::PutMember(node, member) => member::put(&mut self.members, *node, member, self.version, told),
+            Command::RemoveMember(node) => {
+                member::remove(&mut self.members, *node, told);
+                self.sessions.remove(index, *node);
+                Ok(())
+            }
+            Command::PutAdminToken(id, token) => token::put_admin(&mut self.admin_tokens, id, token, told),
+            Command::RemoveAdminToken(id) => {
+                token::remove_admin(&mut self.admin_tokens, id, told);
+                Ok(())
+            }
+            Command::PutJoinToken { id, hash, expires } => {
+                let token = JoinToken { hash: *hash, expires: *expires, used: None };
+                token::put_join(&mut self.join_tokens, id, &token, told)
+            }
+            Command::RemoveJoinToken(id) => {
+                token::remove_join(&mut self.join_tokens, id, told);
+                Ok(())
+            }
+            Command::UseJoinToken { hash, node, at } => token::use_join(&mut self.join_tokens, hash, *node, *at, told),
+            Command::Reseal(resealed) => {
+                provider::reseal(&mut self.spec, resealed, told);
+                Ok(())
+            }
         }
     }
 
-    fn change(&self, base: Revision, changes: &[Change]) -> Result<Self, Refusal> {
+    fn change_spec(&mut self, base: Revision, changes: &[Change], told: &mut audit::Changes) -> Result<(), Refusal> {
         if base != self.revision {
             return Err(Refusal::Conflict { base, current: self.revision });
         }
-        let mut next = self.clone();
-        let spec = Arc::make_mut(&mut next.spec);
+        let spec = Arc::make_mut(&mut self.spec);
         let mut keys = key::Changes::default();
+        let mut are_models_touched = false;
         for change in changes {
+            are_models_touched |= match change {
+                Change::PutProvider(..) | Change::RemoveProvider(_) | Change::PutModel(..) | Change::RemoveModel(_) => {
+                    true
+                }
+                Change::PutKey(..) | Change::RemoveKey(_) | Change::PutDefaults(_) | Change::PutPolicies(_) => false,
+            };
             match change {
-                Change::PutProvider(id, provider) => provider::put(spec, id, provider),
-                Change::RemoveProvider(id) => provider::remove(spec, id),
-                Change::PutModel(id, model) => model::put(spec, id, model),
-                Change::RemoveModel(id) => model::remove(spec, id),
-                Change::PutKey(id, key) => keys.put(spec, id, key),
-                Change::RemoveKey(id) => keys.remove(spec, id),
-                Change::PutDefaults(rules) => defaults::put(spec, *rules),
+                Change::PutProvider(id, provider) => provider::put(spec, id, provider, told),
+                Change::RemoveProvider(id) => provider::remove(spec, id, told),
+                Change::PutModel(id, model) => model::put(spec, id, model, told),
+                Change::RemoveModel(id) => model::remove(spec, id, told),
+                Change::PutKey(id, key) => keys.put(spec, id, key, told),
+                Change::RemoveKey(id) => keys.remove(spec, id, told),
+                Change::PutDefaults(rules) => defaults::put(spec, *rules, told),
+                Change::PutPolicies(policies) => policies::put(spec, *policies, told),
             }
         }
-        model::check(spec)?;
-        keys.reindex(spec, &mut next.keys_by_hash)?;
-        // 2^64 commands are out of reach of any log.
-        next.revision = Revision(self.revision.0.saturating_add(1));
-        Ok(next)
+        if are_models_touched {
+            model::check(spec)?;
+        }
+        keys.reindex(spec, &mut self.keys_by_hash)?;
+        self.revision = Revision(self.revision.0.saturating_add(1));
+        Ok(())
+    }
+
+    fn form(&mut self, cluster: ClusterId, told: &mut audit::Changes) -> Result<(), Refusal> {
+        match self.cluster {
+            Some(current) if current == cluster => Ok(()),
+            Some(current) => Err(Refusal::Formed(current)),
+            None => {
+                self.cluster = Some(cluster);
+                told.tell("cluster", &cluster.to_string(), || None, || Some(shape::Shape::new()));
+                Ok(())
+            }
+        }
+    }
+
+    /// The state of a new cluster made of this one's: the same spec, operators and audit, and no members, so that no
+    /// node of the old cluster can be taken for one of the new.
+    #[must_use]
+    pub fn reborn(mut self, cluster: ClusterId, note: &Note) -> Self {
+        let mut told = audit::Changes::default();
+        told.tell("cluster", &cluster.to_string(), || None, || Some(shape::Shape::new()));
+        self.cluster = Some(cluster);
+        self.members = Table::new();
+        self.join_tokens = Table::new();
+        self.sessions = session::Sessions::default();
+        self.once = once::Once::default();
+        self.changes = self.changes.saturating_add(1);
+        self.audit.push(0, self.revision, note, told);
+        self
     }
 
     /// Checks the invariants named at the head of this module.
@@ -104,11 +295,25 @@ impl State {
     /// What is broken.
     pub fn check_invariants(&self) -> Result<(), Broken> {
         model::check(&self.spec).map_err(Broken::Model)?;
-        if key::index(&self.spec)? != *self.keys_by_hash {
+        if key::index(&self.spec)? != self.keys_by_hash {
             return Err(Broken::Index);
         }
         Ok(())
     }
+}
+
+/// Refuses what would be one too many.
+fn room<K: Ord, V>(table: &Table<K, V>, name: &K, what: &str, max: usize) -> Result<(), Refusal> {
+    if table.len() < max || table.contains_key(name) {
+        return Ok(());
+    }
+    Err(Refusal::TooMany { what: what.to_owned(), max: u32::try_from(max).unwrap_or(u32::MAX) })
+}
+
+/// Shows the version of the agreed state.
+#[expect(clippy::unnecessary_wraps, reason = "it is told like a noun that was there before and after")]
+fn version_shape(version: u16) -> Option<shape::Shape> {
+    Some([("version".to_owned(), version.into())].into_iter().collect())
 }
 
 /// Which invariant does not hold.

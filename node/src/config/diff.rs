@@ -1,17 +1,19 @@
 //! What has to change to get from one spec to another.
 
-use std::collections::BTreeMap;
-
+use imbl::ordmap::DiffItem;
 use troupe_proto::command::Change;
-use troupe_proto::spec::Spec;
+use troupe_proto::spec::{Spec, Table};
 
-/// The changes that make `after` of `before`; none when they are equal.
+/// The changes that make `after` of `before`; none when they are equal. Both have their secrets open, or both have not.
 ///
 /// What others point to is put before them and removed after them, so that each step, too, is sound.
 pub fn diff(before: &Spec, after: &Spec) -> Vec<Change> {
     let mut changes = Vec::new();
     if before.defaults != after.defaults {
         changes.push(Change::PutDefaults(after.defaults));
+    }
+    if before.policies != after.policies {
+        changes.push(Change::PutPolicies(after.policies));
     }
     changes.extend(put(&before.providers, &after.providers, Change::PutProvider));
     changes.extend(put(&before.models, &after.models, Change::PutModel));
@@ -23,18 +25,21 @@ pub fn diff(before: &Spec, after: &Spec) -> Vec<Change> {
 }
 
 fn put<I: Ord + Clone, T: Eq + Clone>(
-    before: &BTreeMap<I, T>,
-    after: &BTreeMap<I, T>,
+    before: &Table<I, T>,
+    after: &Table<I, T>,
     change: fn(I, T) -> Change,
-) -> impl Iterator<Item = Change> {
-    let differs = after.iter().filter(|(id, value)| before.get(*id) != Some(*value));
-    differs.map(move |(id, value)| change(id.clone(), value.clone()))
+) -> Vec<Change> {
+    let put = |item| match item {
+        DiffItem::Add(id, value) | DiffItem::Update { old: _, new: (id, value) } => Some((id, value)),
+        DiffItem::Remove(..) => None,
+    };
+    before.diff(after).filter_map(put).map(|(id, value): (&I, &T)| change(id.clone(), value.clone())).collect()
 }
 
-fn removed<I: Ord + Clone, T>(
-    before: &BTreeMap<I, T>,
-    after: &BTreeMap<I, T>,
-    change: fn(I) -> Change,
-) -> impl Iterator<Item = Change> {
-    before.keys().filter(|id| !after.contains_key(*id)).map(move |id| change(id.clone()))
+fn removed<I: Ord + Clone, T: Eq>(before: &Table<I, T>, after: &Table<I, T>, change: fn(I) -> Change) -> Vec<Change> {
+    let removed = |item| match item {
+        DiffItem::Remove(id, _) => Some(id),
+        DiffItem::Add(..) | DiffItem::Update { .. } => None,
+    };
+    before.diff(after).filter_map(removed).map(|id: &I| change(id.clone())).collect()
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use troupe_proto::id::KeyId;
 use troupe_proto::secret::{KeyHash, Secret};
-use troupe_proto::spec::Key;
+use troupe_proto::spec::{Key, Table};
 
 use super::file;
 use super::source::ConfigError;
@@ -24,7 +24,7 @@ const FILE_BYTES: u64 = 64 << 20;
 
 /// Keys, each with its hash.
 pub(super) struct Filled {
-    pub(super) keys: BTreeMap<KeyId, Key>,
+    pub(super) keys: Table<KeyId, Key>,
     pub(super) made: Vec<(KeyId, Secret<String>)>,
     pub(super) made_hashes: BTreeMap<KeyId, KeyHash>,
 }
@@ -36,7 +36,7 @@ pub(super) fn fill(declared: BTreeMap<KeyId, Declared>, data_dir: Option<&Path>)
         Some(data_dir) if is_needed => read_hashes(&data_dir.join(KEYS_FILE))?,
         Some(_) | None => BTreeMap::new(),
     };
-    let mut filled = Filled { keys: BTreeMap::new(), made: Vec::new(), made_hashes: BTreeMap::new() };
+    let mut filled = Filled { keys: Table::new(), made: Vec::new(), made_hashes: BTreeMap::new() };
     for (id, key) in declared {
         let Declared { hash, models, expires, metadata, pin } = key;
         let hash = match (hash, known.get(id.as_str())) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
-use troupe_cluster::{Handle, ProposeError};
-use troupe_proto::command::{Command, Refusal, Reply};
+use troupe_cluster::{Handle, ProposeError, SealError};
+use troupe_proto::command::{Command, Note, Refusal, Reply};
 use troupe_proto::id::{KeyId, Revision};
 use troupe_proto::secret::Secret;
 use troupe_proto::spec::Spec;
@@ -18,6 +18,7 @@ use super::file::Files;
 use super::made;
 use super::source::ConfigError;
 use super::spec_file::{Loaded, Sources, load};
+use crate::clock;
 use crate::telemetry::metrics::{Metrics, Reload};
 use crate::view::{BuildError, Draft, View};
 
@@ -27,6 +28,9 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// How often a change is computed anew because somebody else was faster.
 const TRIES: u32 = 3;
+
+/// What the audit calls the node when it follows its file.
+const ACTOR: &str = "spec file";
 
 /// What applying a file came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,9 @@ pub enum ReloadError {
     /// The cluster refused what it says.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
+    /// What is in force has secrets that this node cannot open, so it cannot be compared.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
     /// The cluster could not be asked.
     #[error("cannot be proposed")]
     Propose(#[from] ProposeError),
@@ -83,7 +90,8 @@ pub async fn apply_file(handle: &Handle, path: &Path, sources: &Sources) -> Resu
         Ok::<_, ReloadError>((loaded, prepared))
     });
     let (loaded, prepared) = read.await.map_err(|_| ReloadError::Stopped)??;
-    let (changes, revision) = apply_spec(handle, &loaded.spec).await?;
+    let note = Note { actor: ACTOR.to_owned(), reason: String::new(), at: clock::unix_millis(), idempotency: None };
+    let (changes, revision) = apply_spec(handle, &loaded.spec, &note).await?;
     let Loaded { made, mut notes, files, .. } = loaded;
     // The keys are in force now, so their secrets must be shown whatever happens to the file.
     if let Some(Err(error)) = prepared.map(made::Prepared::commit) {
@@ -92,21 +100,21 @@ pub async fn apply_file(handle: &Handle, path: &Path, sources: &Sources) -> Resu
     Ok(Applied { changes, revision, made, notes, files })
 }
 
-/// Makes a spec the state in force. Gives the number of changes it took and the revision.
+/// Makes a spec, its secrets open, the one in force. Gives the number of changes it took and the revision.
 ///
 /// # Errors
-/// [`ReloadError::Refused`] or [`ReloadError::Propose`]; nothing changed then.
-pub async fn apply_spec(handle: &Handle, spec: &Spec) -> Result<(usize, Revision), ReloadError> {
+/// [`ReloadError::Sealed`], [`ReloadError::Refused`] or [`ReloadError::Propose`]; nothing changed then.
+pub async fn apply_spec(handle: &Handle, spec: &Spec, note: &Note) -> Result<(usize, Revision), ReloadError> {
     let mut tries = 1;
     loop {
         let state = handle.state();
-        let changes = diff(state.spec(), spec);
+        let changes = diff(&*handle.open(&state)?, spec);
         let count = changes.len();
         if count == 0 {
             return Ok((0, state.revision()));
         }
-        match handle.propose(Command::Change { base: state.revision(), changes }).await? {
-            Reply::Applied(revision) => return Ok((count, revision)),
+        match handle.propose(note.clone(), Command::Change { base: state.revision(), changes }).await? {
+            Reply::Applied(revision) | Reply::Repeated(revision) => return Ok((count, revision)),
             Reply::Refused(Refusal::Conflict { .. }) if tries < TRIES => tries += 1,
             Reply::Refused(refusal) => return Err(refusal.into()),
         }

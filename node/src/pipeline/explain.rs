@@ -1,13 +1,12 @@
 //! What a call would meet at this moment, told to an operator instead of walked.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use troupe_actors::Standing as Stands;
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::id::{KeyId, TargetId};
-use troupe_proto::spec;
+use troupe_proto::spec::{self, Table};
 
 use super::controls::Pin;
 use super::pick::{Seen, is_clearly_worse};
@@ -22,7 +21,7 @@ use crate::view::{Member, Pool, View};
 /// The code and the sentence: the model or the key does not exist, or the target is not named as one.
 pub(crate) fn explain(
     view: &View,
-    keys: &BTreeMap<KeyId, spec::Key>,
+    keys: &Table<KeyId, spec::Key>,
     question: &Question,
 ) -> Result<Report, (ErrorCode, String)> {
     let key = match &question.key {
@@ -53,7 +52,7 @@ fn no_such_model(asked: &str, view: &View) -> (ErrorCode, String) {
     (ErrorCode::ModelNotFound, format!("no model serves the name {asked:?}{}", hint(nearest(asked, names.into_iter()))))
 }
 
-fn no_such_key(name: &str, keys: &BTreeMap<KeyId, spec::Key>) -> (ErrorCode, String) {
+fn no_such_key(name: &str, keys: &Table<KeyId, spec::Key>) -> (ErrorCode, String) {
     let hint = hint(nearest(name, keys.keys().map(KeyId::as_str)));
     (ErrorCode::InvalidField, format!("there is no virtual key {name:?}{hint}"))
 }

@@ -27,6 +27,12 @@ pub enum BuildError {
         /// What is wrong.
         source: TlsError,
     },
+    /// A secret is sealed: the spec was not opened before.
+    #[error("provider {provider}: a secret is sealed")]
+    Sealed {
+        /// The provider.
+        provider: ProviderId,
+    },
     /// A header or a secret has characters that no header may have.
     #[error("provider {provider}: {what} cannot be sent in a header")]
     Header {
@@ -52,7 +58,7 @@ struct PoolDraft {
 }
 
 impl Draft {
-    /// Drafts the view of a spec. Endpoints that did not change are taken over from `old`, and so their connections.
+    /// Drafts the view of a spec, its secrets open. Endpoints that did not change are taken over from `old`, and so their connections.
     ///
     /// # Errors
     /// [`BuildError`]; the old view stays usable.
@@ -142,7 +148,7 @@ fn ready_provider(id: &ProviderId, spec: &spec::Provider, endpoint: Arc<Endpoint
     }
     let mut credentials = Vec::new();
     for (name, credential) in &spec.credentials {
-        let secret = credential.secret.expose();
+        let secret = credential.secret.exposed().ok_or_else(|| BuildError::Sealed { provider: id.clone() })?;
         let (header, text) = match spec.auth {
             Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {secret}")),
             Auth::XApiKey => (HeaderName::from_static("x-api-key"), secret.clone()),
@@ -248,7 +254,7 @@ fn fingerprint(provider: &spec::Provider, credential: Option<&spec::Credential>)
         part(optional.as_deref().unwrap_or_default());
     }
     // Before the headers, of which there can be any number.
-    part(credential.map_or("", |credential| credential.secret.expose()));
+    part(credential.and_then(|credential| credential.secret.exposed()).map_or("", String::as_str));
     for (name, value) in headers {
         part(name);
         part(value);

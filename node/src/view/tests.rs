@@ -3,15 +3,15 @@ use std::pin::Pin;
 use troupe_actors::{Actors, Probed, Prober, Settings};
 use troupe_proto::id::TargetId;
 use troupe_proto::id::{CredentialId, KeyId, ModelId, ProviderId, Revision};
-use troupe_proto::secret::{KeyHash, Secret};
-use troupe_proto::spec::{self, Auth, Credential, Model, Pattern, Rules, Spec, Target, Wire};
+use troupe_proto::secret::{CredentialSecret, KeyHash};
+use troupe_proto::spec::{self, Auth, Credential, Model, Pattern, Policies, Rules, Spec, Table, Target, Wire};
 
 use super::*;
 use crate::clock;
 
 fn provider(url: &str, credentials: &[(&str, u32, Option<&str>)]) -> spec::Provider {
     let credential = |weight: u32, models: Option<&str>| Credential {
-        secret: Secret::new("sk".to_owned()),
+        secret: CredentialSecret::open("sk"),
         weight,
         models: models.map(|text| vec![Pattern::parse(text).unwrap()]),
     };
@@ -41,14 +41,16 @@ fn spec() -> Spec {
             (ProviderId::new("a"), provider("http://127.0.0.1:1/v1", &[("x", 3, None), ("y", 1, Some("gpt-*"))])),
             (ProviderId::new("b"), provider("http://127.0.0.1:2/v1", &[])),
         ]
-        .into(),
+        .into_iter()
+        .collect(),
         models: [
             (ModelId::new("gpt-4o"), model(vec![target("b", 1, 1), target("a", 9, 0)])),
             (ModelId::new("gpt-*"), model(vec![target("a", 1, 0)])),
             (ModelId::new("*"), model(vec![target("b", 1, 0)])),
         ]
-        .into(),
-        keys: BTreeMap::from([(
+        .into_iter()
+        .collect(),
+        keys: Table::from_iter([(
             KeyId::new("k"),
             spec::Key {
                 hash: KeyHash::of(b"secret"),
@@ -59,6 +61,7 @@ fn spec() -> Spec {
             },
         )]),
         defaults: Rules::default(),
+        policies: Policies::default(),
     }
 }
 
@@ -129,7 +132,7 @@ async fn a_target_whose_secret_address_or_headers_changed_is_another_one() {
         spec
     };
     let key = |provider: &mut spec::Provider| {
-        provider.credentials.values_mut().next().unwrap().secret = Secret::new("sk2".to_owned())
+        provider.credentials.values_mut().next().unwrap().secret = CredentialSecret::open("sk2")
     };
     let kept: [(&str, Spec, [bool; 3]); 6] = [
         ("nothing", spec(), [true, true, true]),

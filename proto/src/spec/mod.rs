@@ -5,29 +5,58 @@
 
 mod key;
 mod model;
+mod policies;
 mod provider;
 mod rules;
+mod table;
 
-use std::collections::BTreeMap;
-
-use bincode::{Decode, Encode};
+use bincode::de::{Decode, Decoder};
+use bincode::enc::{Encode, Encoder};
+use bincode::error::{DecodeError, EncodeError};
 
 pub use key::Key;
 pub use model::{Affinity, Hedge, Model, OnBreak, Pattern, Target};
+pub use policies::{Freshness, Policies};
 pub use provider::{Auth, BaseUrl, Credential, Provider, Scheme, Wire};
 pub use rules::{Breaker, Concurrency, Retries, Rules, Timeouts};
+pub use table::{Table, decode_table, encode_table};
 
 use crate::id::{KeyId, ModelId, ProviderId};
 
-/// Everything the cluster agrees on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+/// Everything the cluster agrees on. A clone shares what it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spec {
     /// Who can be called.
-    pub providers: BTreeMap<ProviderId, Provider>,
+    pub providers: Table<ProviderId, Provider>,
     /// What clients can ask for.
-    pub models: BTreeMap<ModelId, Model>,
+    pub models: Table<ModelId, Model>,
     /// Who may enter.
-    pub keys: BTreeMap<KeyId, Key>,
+    pub keys: Table<KeyId, Key>,
     /// Rules for whatever says nothing nearer.
     pub defaults: Rules,
+    /// Rules of the cluster as a whole.
+    pub policies: Policies,
+}
+
+impl Encode for Spec {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let Self { providers, models, keys, defaults, policies } = self;
+        encode_table(providers, encoder)?;
+        encode_table(models, encoder)?;
+        encode_table(keys, encoder)?;
+        defaults.encode(encoder)?;
+        policies.encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Spec {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            providers: decode_table(decoder)?,
+            models: decode_table(decoder)?,
+            keys: decode_table(decoder)?,
+            defaults: Rules::decode(decoder)?,
+            policies: Policies::decode(decoder)?,
+        })
+    }
 }

@@ -5,7 +5,7 @@ use bincode::{Decode, Encode};
 
 use super::{Pattern, Rules};
 use crate::id::CredentialId;
-use crate::secret::Secret;
+use crate::secret::CredentialSecret;
 
 /// The dialect a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -43,7 +43,7 @@ pub struct Provider {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Credential {
     /// What is shown to the provider.
-    pub secret: Secret<String>,
+    pub secret: CredentialSecret,
     /// Its share among the provider's keys.
     pub weight: u32,
     /// The models (by the provider's names) it is good for; `None` for all.

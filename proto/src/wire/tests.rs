@@ -3,17 +3,24 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Change, Command, Refusal, Reply};
-use crate::id::{CredentialId, KeyId, ModelId, ProviderId, Revision};
-use crate::secret::{KeyHash, Secret};
+use crate::command::{Change, Command, Entry, Note, Origin, Refusal, Reply, Resealed};
+use crate::id::{AdminTokenId, ClusterId, CredentialId, JoinTokenId, KeyId, ModelId, NodeId, ProviderId, Revision};
+use crate::member::Member;
+use crate::secret::{CredentialSecret, KeyHash, SealKeyId, Sealed};
 use crate::spec::{
-    Affinity, Auth, Concurrency, Credential, Hedge, Key, Model, OnBreak, Pattern, Provider, Rules, Target, Wire,
+    Affinity, Auth, Concurrency, Credential, Freshness, Hedge, Key, Model, OnBreak, Pattern, Policies, Provider, Rules,
+    Target, Wire,
 };
+use crate::token::{AdminToken, Role};
+
+fn sealed(byte: u8) -> Sealed {
+    Sealed { key: SealKeyId([byte; 8]), nonce: [byte; 24], bytes: vec![byte; 20] }
+}
 
 /// One command that holds every kind of change.
 fn every_change() -> Command {
     let credential = Credential {
-        secret: Secret::new("sk-upstream".to_owned()),
+        secret: CredentialSecret::Sealed(sealed(3)),
         weight: 3,
         models: Some(vec![Pattern::parse("gpt-*").unwrap()]),
     };
@@ -55,17 +62,99 @@ fn every_change() -> Command {
             Change::PutKey(KeyId::new("search-team"), key),
             Change::RemoveKey(KeyId::new("old")),
             Change::PutDefaults(Rules::built_in()),
+            Change::PutPolicies(Policies { freshness: Freshness::Never }),
         ],
     }
 }
 
+/// Every command, each in an entry of its own. A new variant goes to the end of this list and of its enum.
+fn every_entry() -> Vec<Entry> {
+    let member = Member {
+        name: "gw-1".to_owned(),
+        peer: "gw-1:8082".to_owned(),
+        admin: "gw-1:8081".to_owned(),
+        data: "gw-1:8080".to_owned(),
+        version: 1,
+        zone: Some("eu-1a".to_owned()),
+    };
+    let admin = AdminToken { hash: KeyHash::of(b"t-1"), role: Role::Operator, expires: None };
+    let resealed = Resealed {
+        provider: ProviderId::new("openai"),
+        credential: CredentialId::new("main"),
+        old: sealed(1),
+        new: sealed(2),
+    };
+    let commands = [
+        every_change(),
+        Command::Form { cluster: ClusterId(7) },
+        Command::SetVersion(2),
+        Command::PutMember(NodeId(9), member),
+        Command::RemoveMember(NodeId(9)),
+        Command::PutAdminToken(AdminTokenId::new("ci"), admin),
+        Command::RemoveAdminToken(AdminTokenId::new("ci")),
+        Command::PutJoinToken { id: JoinTokenId::new("gw-2"), hash: KeyHash::of(b"j-1"), expires: 1_798_761_600 },
+        Command::RemoveJoinToken(JoinTokenId::new("gw-2")),
+        Command::UseJoinToken { hash: KeyHash::of(b"j-1"), node: NodeId(9), at: 1_798_761_599 },
+        Command::Reseal(vec![resealed]),
+    ];
+    let note = Note {
+        actor: "ci".to_owned(),
+        reason: "because".to_owned(),
+        at: 1_798_761_600_123,
+        idempotency: Some([5; 32]),
+    };
+    let entry = |(seq, command)| Entry {
+        origin: Origin { node: NodeId(u64::MAX), incarnation: 2, seq, settled: 1 },
+        note: note.clone(),
+        command,
+    };
+    (1..).zip(commands).map(entry).collect()
+}
+
+/// Every answer. A new variant goes to the end of this list and of its enum.
+fn every_reply() -> Vec<Reply> {
+    let (model, provider, node) = (ModelId::new("m"), ProviderId::new("p"), NodeId(9));
+    let refusals = [
+        Refusal::Conflict { base: Revision(1), current: Revision(2) },
+        Refusal::UnknownProvider { model: model.clone(), provider },
+        Refusal::UnknownFallback { model, fallback: ModelId::new("f") },
+        Refusal::SharedSecret { first: KeyId::new("a"), second: KeyId::new("b") },
+        Refusal::SharedToken { first: AdminTokenId::new("a"), second: AdminTokenId::new("b") },
+        Refusal::Fenced,
+        Refusal::Stale,
+        Refusal::TooNew { needs: 2, version: 1 },
+        Refusal::Downgrade { asked: 1, current: 2 },
+        Refusal::Behind { node, knows: 1, asked: 2 },
+        Refusal::Formed(ClusterId(7)),
+        Refusal::Removed(node),
+        Refusal::UnknownJoinToken,
+        Refusal::ExpiredJoinToken,
+        Refusal::UsedJoinToken(node),
+        Refusal::TooMany { what: "members".to_owned(), max: 3 },
+    ];
+    let others = [Reply::Applied(Revision(3)), Reply::Repeated(Revision(3))];
+    others.into_iter().chain(refusals.map(Reply::Refused)).collect()
+}
+
+/// What is written as one golden file: the messages one behind the other.
+fn concat<M: Message>(messages: &[M]) -> Vec<u8> {
+    messages.iter().flat_map(|message| encode(message).unwrap()).collect()
+}
+
 /// The bytes of a schema never change once they were released: a node of the next version must read them.
-fn check_golden<M: Message + PartialEq + std::fmt::Debug>(name: &str, message: &M) {
+fn check_golden<M: Message + PartialEq + std::fmt::Debug>(name: &str, messages: &[M]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/wire").join(name);
     let golden = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 
-    assert_eq!(&decode::<M>(&golden).unwrap(), message);
-    assert_eq!(encode(message).unwrap(), golden, "{name} is written differently now: append a schema instead");
+    let mut rest = golden.as_slice();
+    for message in messages {
+        let written = encode(message).unwrap();
+        let (first, behind) = rest.split_at_checked(written.len()).unwrap_or((rest, &[]));
+        assert_eq!(&decode::<M>(first).unwrap(), message);
+        assert!(first == written, "{name} is written differently now: append a schema instead: {message:?}");
+        rest = behind;
+    }
+    assert!(rest.is_empty(), "{name} holds more than is known: variants are never taken away");
 }
 
 fn refused() -> Reply {
@@ -74,19 +163,72 @@ fn refused() -> Reply {
 
 #[test]
 fn golden_bytes_of_schema_1_are_read_and_written() {
-    check_golden("command.1.bin", &every_change());
-    check_golden("reply.1.bin", &refused());
+    check_golden("entry.1.bin", &every_entry());
+    check_golden("reply.1.bin", &every_reply());
 }
 
 #[test]
-#[ignore = "writes the goldens of a new schema; run by hand, once, when one is appended"]
+#[ignore = "writes the goldens of a new schema or variant; run by hand, once, when one is appended"]
 fn write_goldens() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/wire");
-    for (name, bytes) in [("command.1.bin", encode(&every_change())), ("reply.1.bin", encode(&refused()))] {
+    for (name, bytes) in [("entry.1.bin", concat(&every_entry())), ("reply.1.bin", concat(&every_reply()))] {
         let path = folder.join(name);
-        assert!(!path.exists(), "{} exists already", path.display());
-        std::fs::write(path, bytes.unwrap()).unwrap();
+        // What was written once stays the beginning of what is written now.
+        let before = std::fs::read(&path).unwrap_or_default();
+        assert!(bytes.starts_with(&before), "{} would change", path.display());
+        std::fs::write(path, bytes).unwrap();
     }
+}
+
+#[test]
+fn every_variant_has_golden_bytes() {
+    let variant = |bytes: &[u8]| bytes.first().copied();
+    let encoded = |command: &Command| bincode::encode_to_vec(command, config::standard()).unwrap();
+    let Command::Change { base: _, changes } = every_change() else { unreachable!() };
+
+    let commands: Vec<_> = every_entry().iter().map(|entry| variant(&encoded(&entry.command))).collect();
+    let changes: Vec<_> =
+        changes.iter().map(|change| variant(&bincode::encode_to_vec(change, config::standard()).unwrap())).collect();
+
+    assert_eq!(commands, (0..=10).map(Some).collect::<Vec<_>>());
+    assert_eq!(changes, (0..=7).map(Some).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_entry_of_an_unknown_variant_is_refused() {
+    let note = Note::default();
+    let entry = |command| Entry { origin: Origin::default(), note: note.clone(), command };
+    let mut body = bincode::encode_to_vec(entry(Command::SetVersion(1)), config::standard()).unwrap();
+    let at = body.len() - 2;
+    assert_eq!(body[at], 2, "the variant's place moved");
+
+    body[at] = 200;
+
+    assert!(matches!(decode::<Entry>(&enveloped(3, &body)), Err(WireError::Malformed(_))));
+}
+
+#[test]
+fn a_readable_secret_cannot_be_written() {
+    let mut change = every_change();
+    let Command::Change { base: _, changes } = &mut change else { unreachable!() };
+    let Some(Change::PutProvider(_, provider)) = changes.first_mut() else { unreachable!() };
+    for credential in provider.credentials.values_mut() {
+        credential.secret = CredentialSecret::open("sk-open");
+    }
+    let entry = Entry { origin: Origin::default(), note: Note::default(), command: change };
+
+    assert!(matches!(encode(&entry), Err(WireError::Unencodable(_))));
+}
+
+/// A body in an envelope of its own, whatever it holds.
+fn enveloped(kind: u16, body: &[u8]) -> Vec<u8> {
+    let mut bytes = [0x52u8, 0x74].to_vec();
+    bytes.extend_from_slice(&kind.to_le_bytes());
+    bytes.extend_from_slice(&1u16.to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    bytes.extend_from_slice(body);
+    bytes
 }
 
 #[test]
@@ -110,27 +252,24 @@ fn each_flaw_of_an_envelope_has_its_name() {
 
 #[test]
 fn a_body_that_announces_more_than_the_limit_allocates_nothing() {
-    let body = [vec![0, 7, 253], vec![0xff; 8]].concat();
-    let mut bytes = [0x52u8, 0x74, 1, 0, 1, 0].to_vec();
-    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
-    bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
-    bytes.extend_from_slice(&body);
+    // An entry's origin, a note without words, and a command with 2^64 - 1 changes.
+    let body = [vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 253], vec![0xff; 8]].concat();
 
-    assert!(matches!(decode::<Command>(&bytes), Err(WireError::Malformed(_))));
+    assert!(matches!(decode::<Entry>(&enveloped(3, &body)), Err(WireError::Malformed(_))));
 }
 
 proptest! {
     #[test]
     fn hostile_bytes_are_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        prop_assert!(decode::<Command>(&bytes).is_err());
+        prop_assert!(decode::<Entry>(&bytes).is_err());
     }
 
     #[test]
     fn every_single_bit_flip_is_noticed(bit in 0usize..4000) {
-        let mut bytes = encode(&every_change()).unwrap();
+        let mut bytes = encode(&every_entry()[0]).unwrap();
         let bit = bit % (bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
 
-        prop_assert!(decode::<Command>(&bytes).is_err());
+        prop_assert!(decode::<Entry>(&bytes).is_err());
     }
 }

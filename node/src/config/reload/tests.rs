@@ -1,4 +1,4 @@
-use troupe_cluster::Cluster;
+use troupe_cluster::{Cluster, Keyring};
 use troupe_proto::secret::KeyHash;
 
 use super::*;
@@ -19,7 +19,7 @@ impl Desk {
             literals: Literals::Refused,
             data_dir: Some(dir.path().join("data")),
         };
-        Self { dir, handle: Cluster::start_local(), sources }
+        Self { dir, handle: Cluster::start_local(Keyring::ephemeral(crate::wiring::random()).unwrap()), sources }
     }
 
     fn path(&self) -> PathBuf {
@@ -166,7 +166,8 @@ async fn a_changed_secret_file_is_taken_too() {
     until("the new secret is in force", || desk.handle.state().revision() == Revision(2)).await;
 
     let state = desk.handle.state();
-    assert_eq!(state.spec().providers["a"].credentials["k"].secret.expose(), "sk-22");
+    let spec = desk.handle.open(&state).unwrap();
+    assert_eq!(spec.providers["a"].credentials["k"].secret.exposed().unwrap(), "sk-22");
 }
 
 #[tokio::test]

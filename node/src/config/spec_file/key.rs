@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use troupe_proto::id::{KeyId, ModelId};
 use troupe_proto::secret::KeyHash;
-use troupe_proto::spec::{Model, Pattern};
+use troupe_proto::spec::{self, Model, Pattern};
 
 use super::sections::KEY;
 use crate::config::names::{check_model_name, check_name};
@@ -111,7 +111,7 @@ fn read_metadata(found: &Found<'_>) -> BTreeMap<String, String> {
 const NOTES_MAX: usize = 20;
 
 /// Says which patterns of keys no model can match: most likely a slip of the pen, but one that harms nobody.
-pub(super) fn unserved_patterns(keys: &BTreeMap<KeyId, Declared>, models: &BTreeMap<ModelId, Model>) -> Vec<String> {
+pub(super) fn unserved_patterns(keys: &BTreeMap<KeyId, Declared>, models: &spec::Table<ModelId, Model>) -> Vec<String> {
     let served: Vec<Pattern> = models.keys().filter_map(|id| Pattern::parse(id.as_str())).collect();
     let mut notes = Vec::new();
     for (id, key) in keys {

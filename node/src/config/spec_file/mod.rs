@@ -2,6 +2,7 @@
 
 mod key;
 mod model;
+mod policies;
 mod provider;
 mod rules;
 mod sections;
@@ -95,6 +96,8 @@ fn check(text: &Text, sources: &Sources, files: Files) -> Result<Loaded, ConfigE
         keys = root.get("keys").map(|found| key::read_all(&found, &secrets)).unwrap_or_default();
         let defaults = root.get("defaults").and_then(|found| found.table(&sections::DEFAULTS));
         spec.defaults = defaults.map(|table| rules::read(&table)).unwrap_or_default();
+        let policies = root.get("policies").and_then(|found| found.table(&sections::POLICIES));
+        spec.policies = policies.map(|table| policies::read(&table)).unwrap_or_default();
     }
     problems.into_result()?;
     notes.extend(key::unserved_patterns(&keys, &spec.models));

@@ -1,8 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use troupe_cluster::state::resolve_model;
 use troupe_proto::id::{ModelId, ProviderId};
-use troupe_proto::spec::{Affinity, Hedge, Model, OnBreak, Provider, Target};
+use troupe_proto::spec::{self, Affinity, Hedge, Model, OnBreak, Provider, Target};
 use troupe_proto::unit::Wait;
 
 use super::rules::{self, within};
@@ -25,8 +25,8 @@ const AFFINITY: [(&str, Affinity); 2] = [("off", Affinity::Off), ("prefix", Affi
 /// The words of `on_break`.
 const ON_BREAK: [(&str, OnBreak); 2] = [("error", OnBreak::Error), ("continue", OnBreak::Continue)];
 
-type Providers = BTreeMap<ProviderId, Provider>;
-type Models = BTreeMap<ModelId, Model>;
+type Providers = spec::Table<ProviderId, Provider>;
+type Models = spec::Table<ModelId, Model>;
 
 pub(super) fn read_all(found: &Found<'_>, providers: &Providers) -> Models {
     let entries = found.entries();

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue};
 use troupe_proto::id::{CredentialId, ProviderId};
-use troupe_proto::spec::{Auth, BaseUrl, Credential, Pattern, Provider, Scheme, Wire};
+use troupe_proto::secret::CredentialSecret;
+use troupe_proto::spec::{self, Auth, BaseUrl, Credential, Pattern, Provider, Scheme, Wire};
 
 use super::rules;
 use super::sections::{AZURE, CREDENTIAL, PROVIDER};
@@ -16,8 +17,8 @@ const CREDENTIALS_MAX: usize = 256;
 /// More headers of one provider than this are a mistake.
 const HEADERS_MAX: usize = 64;
 
-pub(super) fn read_all(found: &Found<'_>, secrets: &Secrets<'_>) -> BTreeMap<ProviderId, Provider> {
-    let mut providers = BTreeMap::new();
+pub(super) fn read_all(found: &Found<'_>, secrets: &Secrets<'_>) -> spec::Table<ProviderId, Provider> {
+    let mut providers = spec::Table::new();
     for (name, found) in found.entries() {
         if let Err(error) = check_name(name) {
             found.problem(error);
@@ -100,6 +101,7 @@ fn read_credentials(found: &Found<'_>, secrets: &Secrets<'_>) -> BTreeMap<Creden
         let weight = table.get("weight").map_or(Some(1), |found| found.whole(1, 1_000_000));
         let models = table.get("models").map(|found| patterns(&found));
         let (Some(name), Some(secret), Some(weight)) = (name, secret, weight) else { continue };
+        let secret = CredentialSecret::Open(secret);
         if credentials.insert(CredentialId::new(name), Credential { secret, weight, models }).is_some() {
             item.problem(format_args!("two keys of this provider are named {name:?}"));
         }

@@ -23,6 +23,7 @@ sections! {
         "models": "tables by name" = "", "What clients can ask for.";
         "keys": "tables by name" = "", "Who may enter. None: no client may.";
         "defaults": "table" = "", "Rules for whatever says nothing nearer.";
+        "policies": "table" = "", "Rules of the cluster as a whole.";
     } unbuilt {
         "teams": "teams are";
     }
@@ -102,6 +103,9 @@ sections! {
     "defaults.concurrency" as CONCURRENCY "A limit of calls in flight per target that follows its time to first token. Off where the table is absent; `{}` takes both defaults." {
         "min": "count" = "4", "The limit never falls below this; from 1 to 100000.";
         "max": "count" = "200", "The limit never rises above this; from 1 to 100000.";
+    }
+    "policies" as POLICIES "Rules of the cluster as a whole." {
+        "freshness": "duration or `never`" = "5m", "How old a node's knowledge may be, by the last time a majority of nodes confirmed it, before the node answers 503; from 5s to 24h. `never`: a node that is cut off serves on, and a key that was revoked meanwhile goes on working there.";
     }
     "keys.NAME" as KEY "A virtual key: what a client shows to enter. Only a hash of it is kept." {
         "secret": "secret" = "", "Its secret. Default: one is made once, shown once, and its hash kept in the data directory.";

@@ -1,7 +1,9 @@
 use std::io::Write;
 
 use troupe_proto::id::{ModelId, ProviderId};
-use troupe_proto::spec::{Affinity, Auth, Breaker, Concurrency, Hedge, Model, OnBreak, Retries, Rules, Timeouts, Wire};
+use troupe_proto::spec::{
+    Affinity, Auth, Breaker, Concurrency, Freshness, Hedge, Model, OnBreak, Retries, Rules, Timeouts, Wire,
+};
 use troupe_proto::unit::{PerMille, Wait};
 
 use super::super::source::Format;
@@ -38,11 +40,24 @@ fn with_model(more: &str) -> String {
 }
 
 #[test]
+fn the_bound_of_freshness_is_a_duration_or_never() {
+    let freshness = |text: &str| load_toml(text).unwrap().spec.policies.freshness;
+
+    assert_eq!(freshness(""), Freshness::Within(Wait::from_secs(300)));
+    assert_eq!(freshness("[policies]\n"), Freshness::Within(Wait::from_secs(300)));
+    assert_eq!(freshness("[policies]\nfreshness = \"30s\""), Freshness::Within(Wait::from_secs(30)));
+    assert_eq!(freshness("[policies]\nfreshness = \"never\""), Freshness::Never);
+    let errors = errors("[policies]\nfreshness = \"1s\"\nfresh = 1");
+    assert!(errors.iter().any(|error| error.contains("policies.freshness: expected 5s to 24h")), "{errors:?}");
+    assert!(errors.iter().any(|error| error.contains("freshness")), "{errors:?}");
+}
+
+#[test]
 fn the_contracts_example_loads() {
     let Loaded { spec, made, notes, .. } = load_toml(EXAMPLE).unwrap();
 
     let openai = &spec.providers["openai"];
-    assert_eq!(openai.credentials["main"].secret.expose(), "sk-openai_api_key");
+    assert_eq!(openai.credentials["main"].secret.exposed().unwrap(), "sk-openai_api_key");
     assert_eq!(openai.credentials["main"].weight, 3);
     assert!(openai.credentials["spare"].models.as_ref().unwrap()[0].matches("gpt-4o"));
     assert_eq!(spec.providers["anthropic"].base_url.to_string(), "https://api.anthropic.com");
@@ -298,7 +313,7 @@ fn a_secret_is_read_from_a_file_without_the_line_end() {
 
     let loaded = load_toml(&with_provider(&format!("keys = [{{ name = \"k\", secret = \"file:{path}\" }}]"))).unwrap();
 
-    assert_eq!(loaded.spec.providers["a"].credentials["k"].secret.expose(), "sk-from-file");
+    assert_eq!(loaded.spec.providers["a"].credentials["k"].secret.exposed().unwrap(), "sk-from-file");
     assert_eq!(loaded.files.paths().collect::<Vec<_>>(), [Path::new(path)]);
 }
 
