@@ -2,7 +2,7 @@
 //!
 //! The allocator does it while it allocates, so a node that has nothing to do would keep what its last burst took.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 // Links the allocator where nothing else does, as in tests of this crate.
 use mimalloc as _;
@@ -21,11 +21,16 @@ mod allocator {
     }
 }
 
+/// Time for what was let go to be freed.
+const SETTLE: Duration = Duration::from_millis(100);
+
 /// Gives back what is free.
 ///
 /// Most of it belongs to no thread, and giving that back takes milliseconds: another thread does it. What this thread
 /// keeps for itself is little then, and given back if it `is_quiet` still.
 pub(crate) async fn give_back(is_quiet: impl Fn() -> bool) {
+    // Connections that were let go end when their tasks run next.
+    tokio::time::sleep(SETTLE).await;
     if tokio::task::spawn_blocking(collect).await.is_err() {
         return;
     }

@@ -139,14 +139,13 @@ async fn work(
             }
             Some(_ended) = connections.join_next() => {}
             _ = sweep.tick() => {
+                has_freed |= client.sweep() > 0;
                 if !is_quiet() {
                     has_freed = true;
                 } else if has_freed {
                     tokio::spawn(memory::give_back(is_quiet.clone()));
                     has_freed = false;
                 }
-                // What closes here is gone at the next sweep.
-                has_freed |= client.sweep() > 0;
             }
             () = reached(&mut flow, Flow::Draining) => break,
         }

@@ -1,3 +1,4 @@
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +24,9 @@ type Body = Full<Bytes>;
 
 /// Idle connections kept for one endpoint by one data thread.
 const IDLE_MAX: usize = 512;
-/// So many stay as long as may be; what a burst left beyond them closes soon, and its memory is free again.
-const IDLE_WARM: usize = 32;
+/// So many stay as long as may be; what a burst left beyond them closes soon, and its memory is free again. More are
+/// kept where more are used: nothing that had a call within [`IDLE_BEYOND_FOR`] is closed.
+const IDLE_WARM: usize = 4;
 const IDLE_BEYOND_FOR: Duration = Duration::from_secs(10);
 /// Below the idle timeouts of the balancers in front of common providers (60 s), so that we close first.
 pub(super) const IDLE_FOR: Duration = Duration::from_secs(50);
@@ -313,13 +315,16 @@ impl Client {
         };
         let before = kept(&hosts);
         hosts.retain(|_, host| {
-            // The last one back stands last, so what was idle longest goes first.
+            // Those opened first stay, and are used first: they lie together in memory. Any few of what a burst opened
+            // would hold on to pages all over what it took.
+            host.idle.sort_by_key(|idle| Reverse(idle.connection.opened()));
             let mut beyond = host.idle.len().saturating_sub(IDLE_WARM);
             host.idle.retain(|idle| {
                 let is_spare = beyond > 0 && now.saturating_duration_since(idle.since) >= IDLE_BEYOND_FOR;
                 beyond -= usize::from(is_spare);
                 !is_spare && idle.is_fit(now)
             });
+            host.idle.shrink_to(IDLE_WARM);
             host.shared.retain(|shared| shared.is_fit(now));
             Arc::strong_count(&host.endpoint) > 1
         });

@@ -27,6 +27,10 @@ impl One {
         !self.sender.is_closed() && now.saturating_duration_since(self.opened) < AGE_MAX
     }
 
+    pub(super) const fn opened(&self) -> Instant {
+        self.opened
+    }
+
     /// Whether it can take a call now, or as soon as its task had a turn: right after the end of a reply the task may
     /// not have seen that end. Whatever takes longer is a request still being written, because the provider answered
     /// before it had read it all: it may never read the rest, so no call waits for that.

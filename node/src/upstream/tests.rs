@@ -31,6 +31,8 @@ struct Seen {
     closed: AtomicUsize,
     /// Of each call, in their order: lets the reply end.
     finish: Mutex<Vec<Arc<Notify>>>,
+    /// Of each call, in their order: the connection it came on, counted from 0.
+    came_on: Mutex<Vec<usize>>,
 }
 
 impl Seen {
@@ -82,10 +84,11 @@ async fn provide(listener: TcpListener, tls: TlsAcceptor, seen: Arc<Seen>) {
         let (tls, seen) = (tls.clone(), seen.clone());
         tokio::spawn(async move {
             let stream = TokioIo::new(tls.accept(tcp).await.unwrap());
-            seen.opened.fetch_add(1, Ordering::Relaxed);
+            let connection = seen.opened.fetch_add(1, Ordering::Relaxed);
             let told = seen.clone();
             let reply = hyper::service::service_fn(move |_: Request<Incoming>| {
                 let finish = Arc::new(Notify::new());
+                told.came_on.lock().unwrap().push(connection);
                 told.finish.lock().unwrap().push(finish.clone());
                 let rest = async move {
                     finish.notified().await;
@@ -185,8 +188,28 @@ async fn what_a_burst_left_closes_soon_and_the_rest_stays_warm() {
 
     assert_eq!(world.client.sweep_at(in_secs(5)), 0);
     assert_eq!(world.client.idle_connections(), 40);
-    assert_eq!(world.client.sweep_at(in_secs(15)), 8);
+    assert_eq!(world.client.sweep_at(in_secs(15)), 36);
 
-    assert_eq!(world.client.idle_connections(), 32);
-    world.until_counts(40, 8).await;
+    assert_eq!(world.client.idle_connections(), 4);
+    world.until_counts(40, 36).await;
+}
+
+#[tokio::test]
+async fn of_what_a_burst_opened_the_first_stay() {
+    let world = world("http/1.1").await;
+    let mut bodies = Vec::new();
+    for _ in 0..12 {
+        bodies.push(world.begin().await);
+    }
+    for (call, body) in bodies.into_iter().enumerate() {
+        world.end(body, call).await;
+    }
+
+    assert_eq!(world.client.sweep_at(in_secs(15)), 8);
+    let mut again = Vec::new();
+    for _ in 0..4 {
+        again.push(world.begin().await);
+    }
+
+    assert_eq!(world.seen.came_on.lock().unwrap()[12..], [0, 1, 2, 3]);
 }
