@@ -39,13 +39,13 @@ impl<T: Zeroize> fmt::Debug for Secret<T> {
     }
 }
 
-impl PartialEq for Secret<String> {
+impl<T: Zeroize + AsRef<[u8]>> PartialEq for Secret<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+        self.0.as_ref().ct_eq(other.0.as_ref()).into()
     }
 }
 
-impl Eq for Secret<String> {}
+impl<T: Zeroize + AsRef<[u8]>> Eq for Secret<T> {}
 
 /// Names an envelope key without telling it: the first 8 bytes of its SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]

@@ -15,7 +15,6 @@ use crate::telemetry;
 pub(super) fn run(flags: &Flags) -> anyhow::Result<Exit> {
     let boot = Boot::load(flags, &variable)?;
     telemetry::log::start(boot.log.level.as_str())?;
-    boot.notes().iter().for_each(|note| tracing::warn!("{note}"));
     if boot.spec_file.is_none() {
         tracing::warn!("no spec file: no client may enter; name one with --spec spec.toml");
     }

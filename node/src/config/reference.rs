@@ -22,7 +22,7 @@ A user writes two files. Both may be TOML, YAML or JSON, told apart by the file'
 | secret | `\"env:NAME\"` or `\"file:PATH\"` (line ends behind it are cut off; a relative path begins where the process was started). Never the secret itself, but in `troupe dev` |
 | address | `\"0.0.0.0:8080\"`, `\"[::]:8080\"`, `\"localhost:8080\"` |
 
-An unknown field is an error that gives file, line and the nearest known name. So are fields of parts that are not built yet: `[cluster]` in node.toml; `[teams]`, and `team`, `limits` and `budgets` of keys, in spec.toml.
+An unknown field is an error that gives file, line and the nearest known name. So are fields of parts that are not built yet: `[teams]`, and `team`, `limits` and `budgets` of keys, in spec.toml.
 
 ";
 

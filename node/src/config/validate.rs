@@ -70,9 +70,8 @@ pub fn validate(node_file: Option<&Path>, spec_file: Option<&Path>, env: SharedE
     let mut notes = Vec::new();
     if let Some(path) = node_file {
         let flags = Flags::default().or("config", &path.display().to_string());
-        match Boot::load(&flags, &*env) {
-            Ok(boot) => notes.extend(boot.notes()),
-            Err(error) => refuse(error),
+        if let Err(error) = Boot::load(&flags, &*env) {
+            refuse(error);
         }
     }
     if let Some(path) = spec_file {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command};
 
-use super::settings::{CLUSTER, SECTIONS, SETTINGS};
+use super::settings::{SECTIONS, SETTINGS};
 
 /// The flags of `troupe serve` and `troupe dev`: one for each setting of node.toml, and the two files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Flags {
 
 fn names() -> impl Iterator<Item = &'static str> {
     let files = FILES.iter().map(|(name, _)| *name);
-    files.chain(SETTINGS.iter().map(|s| s.flag)).chain(CLUSTER.iter().map(|(_, _, flag)| *flag))
+    files.chain(SETTINGS.iter().map(|s| s.flag))
 }
 
 fn arg(name: &'static str, takes: &'static str) -> Arg {
@@ -59,10 +59,13 @@ impl clap::Args for Flags {
                 "" => format!("{} [variable: {}]", field.doc, setting.variable),
                 default => format!("{} [default: {default}] [variable: {}]", field.doc, setting.variable),
             };
-            command = command.arg(arg(setting.flag, "VALUE").help(help));
-        }
-        for (_, _, flag) in CLUSTER {
-            command = command.arg(arg(flag, "VALUE").hide(true));
+            let arg = arg(setting.flag, "VALUE").help(help);
+            // What operators of other clusters type: `--join`, `--bootstrap-expect`.
+            let short = setting.flag.strip_prefix("cluster-").filter(|_| setting.section == "cluster");
+            command = command.arg(match short {
+                Some(short) => arg.alias(short),
+                None => arg,
+            });
         }
         command
     }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::flags::Flags;
-use super::settings::{CLUSTER, CLUSTER_UNBUILT, SECTIONS, SETTINGS};
+use super::settings::{SECTIONS, SETTINGS};
 use crate::config::env::Env;
 use crate::config::file::Text;
 use crate::config::source::{Found, Node, Place, Problem, Problems, Section, Value, nearest};
@@ -31,14 +31,6 @@ impl<'a> Layers<'a> {
         for section in SECTIONS {
             let with_default = section.fields.iter().filter(|field| !field.default.is_empty());
             defaults.extend(with_default.map(|field| ((section.name, field.name), text(field.default))));
-        }
-        for (_, variable, flag) in CLUSTER {
-            let flag_given = flags.get(flag).map(|_| format!("--{flag}"));
-            let variable_given = env(variable).map(|_| (*variable).to_owned());
-            for source in flag_given.into_iter().chain(variable_given) {
-                let message = CLUSTER_UNBUILT.to_owned();
-                problems.add(Problem { source, at: Place::default(), field: String::new(), message });
-            }
         }
         Self { file, problems, outside, defaults }
     }
@@ -76,9 +68,7 @@ impl<'a> Layers<'a> {
         let known: Vec<&str> = names_in(section).collect();
         for entry in entries {
             let path = if section.is_empty() { entry.name.clone() } else { format!("{section}.{}", entry.name) };
-            if path == "cluster" {
-                self.add(source, entry.at, "cluster", CLUSTER_UNBUILT.to_owned());
-            } else if SECTIONS.iter().any(|section| section.name == path) {
+            if SECTIONS.iter().any(|section| section.name == path) {
                 self.refuse_unknown_in(&entry.node, &path, source);
             } else if !known.contains(&entry.name.as_str()) {
                 let hint = nearest(&entry.name, known.iter().copied());

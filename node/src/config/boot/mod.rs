@@ -1,5 +1,6 @@
 //! What one process must know before it can talk to anyone: node.toml, variables and flags, checked once.
 
+mod cluster;
 mod flags;
 mod layers;
 mod settings;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use troupe_proto::secret::Secret;
 use troupe_proto::unit::{Bytes, Wait};
 
+pub use cluster::{Cluster, Pem, PeerTls, seal_key};
 pub use flags::Flags;
 pub use settings::{SECTIONS, SETTINGS, Setting};
 
@@ -29,6 +31,8 @@ pub struct Boot {
     pub node: Node,
     /// Where it listens.
     pub listen: Listen,
+    /// The nodes it agrees with.
+    pub cluster: Cluster,
     /// What clients may take.
     pub limits: Limits,
     /// Threads that serve requests; `None` for one a core.
@@ -57,8 +61,8 @@ pub struct Listen {
     pub data: SocketAddr,
     /// For operators.
     pub admin: SocketAddr,
-    /// For other nodes; nothing listens on it yet.
-    pub peer: Option<SocketAddr>,
+    /// For other nodes.
+    pub peer: SocketAddr,
     /// TLS for clients.
     pub tls: Option<Tls>,
     /// TLS for operators.
@@ -138,12 +142,6 @@ impl Boot {
         // Each part that is missing has left a problem.
         boot.ok_or_else(|| ConfigError::whole(path.as_deref().unwrap_or("node.toml"), "cannot be read".to_owned()))
     }
-
-    /// What an operator should know about it, one sentence each.
-    pub fn notes(&self) -> Vec<String> {
-        let peer = self.listen.peer.map(|peer| format!("listen.peer {peer} is kept, but nothing listens on it yet"));
-        peer.into_iter().collect()
-    }
 }
 
 /// Reads each part even where an earlier one is wrong, so that all problems are found at once.
@@ -151,11 +149,13 @@ fn read(layers: &Layers<'_>, secrets: &Secrets<'_>, spec_file: Option<PathBuf>) 
     layers.refuse_unknown();
     let node = read_node(layers);
     let listen = read_listen(layers, secrets);
+    let peer = listen.as_ref().map(|listen| listen.peer);
+    let cluster = cluster::read(layers, secrets, peer, spec_file.is_some());
     let limits = read_limits(layers);
     let data_threads = layers.get(&RUNTIME, "data_threads").and_then(|found| found.whole(0, 1024));
     let log = read_log(layers);
     let data_threads = Some(data_threads?).filter(|threads| *threads > 0);
-    Some(Boot { node: node?, listen: listen?, limits: limits?, data_threads, log: log?, spec_file })
+    Some(Boot { node: node?, listen: listen?, cluster: cluster?, limits: limits?, data_threads, log: log?, spec_file })
 }
 
 fn read_node(layers: &Layers<'_>) -> Option<Node> {
@@ -190,14 +190,14 @@ fn path(found: &Found<'_>) -> Option<PathBuf> {
 fn read_listen(layers: &Layers<'_>, secrets: &Secrets<'_>) -> Option<Listen> {
     let data = layers.get(&LISTEN, "data").and_then(|found| address(&found));
     let admin = layers.get(&LISTEN, "admin").and_then(|found| address(&found));
-    let peer = layers.get(&LISTEN, "peer").map(|found| address(&found));
+    let peer = layers.get(&LISTEN, "peer").and_then(|found| address(&found));
     let token = layers.get(&LISTEN, "admin_token").map(|found| secrets.header_value(&found));
     let tls = read_tls(layers, &LISTEN_TLS, secrets);
     let admin_tls = read_tls(layers, &LISTEN_ADMIN_TLS, secrets);
     Some(Listen {
         data: data?,
         admin: admin?,
-        peer: optional(peer)?,
+        peer: peer?,
         tls: tls?,
         admin_tls: admin_tls?,
         admin_token: optional(token)?,

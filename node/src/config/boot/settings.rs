@@ -45,8 +45,8 @@ settings! {
             "Clients; also `/healthz` and `/readyz`. Port 0 takes a free one.";
         "admin" "TROUPE_LISTEN_ADMIN" "listen-admin": "address" = "127.0.0.1:8081",
             "Operators: `/metrics` and probes.";
-        "peer" "TROUPE_LISTEN_PEER" "listen-peer": "address" = "",
-            "Other nodes. Checked and kept; nothing listens on it until clustering is built.";
+        "peer" "TROUPE_LISTEN_PEER" "listen-peer": "address" = "0.0.0.0:8082",
+            "Other nodes. Opened where there are, or may come, others.";
         "admin_token" "TROUPE_LISTEN_ADMIN_TOKEN" "listen-admin-token": "secret" = "",
             "What operators show as Bearer. Default: made once and kept in `data_dir/admin-token`.";
     }
@@ -58,6 +58,27 @@ settings! {
         "cert" "TROUPE_LISTEN_ADMIN_TLS_CERT" "listen-admin-tls-cert": "secret" = "",
             "PEM certificates, the server's own first.";
         "key" "TROUPE_LISTEN_ADMIN_TLS_KEY" "listen-admin-tls-key": "secret" = "", "The PEM private key to it.";
+    }
+    CLUSTER "cluster" "The nodes it agrees with. Without it: a cluster of one." {
+        "bootstrap_expect" "TROUPE_CLUSTER_BOOTSTRAP_EXPECT" "cluster-bootstrap-expect": "count" = "",
+            "How many nodes form a new cluster: 1, 3 or 5, the same on each of them. Nothing is formed twice.";
+        "join" "TROUPE_CLUSTER_JOIN" "cluster-join": "addresses" = "",
+            "Where other nodes listen for nodes, its own address may be among them: `[\"gw-1:8082\", \"gw-2:8082\"]`, with commas as flag or variable.";
+        "advertise" "TROUPE_CLUSTER_ADVERTISE" "cluster-advertise": "address" = "",
+            "Where other nodes reach this one: host and port. Default: the node's name and the port of `listen.peer`.";
+        "join_token" "TROUPE_CLUSTER_JOIN_TOKEN" "cluster-join-token": "secret" = "",
+            "Lets a new node into a cluster that exists, once: made by `troupe cluster token`.";
+        "seal_key" "TROUPE_CLUSTER_SEAL_KEY" "cluster-seal-key": "secret" = "",
+            "The 32 bytes (base64 or hex) under which secrets of providers are kept, the same on each node. Default, for a cluster of one: made once and kept in `data_dir/seal-key`.";
+        "seal_key_old" "TROUPE_CLUSTER_SEAL_KEY_OLD" "cluster-seal-key-old": "secret" = "",
+            "The key before, while `troupe cluster reseal` has not run yet.";
+        "plain" "TROUPE_CLUSTER_PLAIN" "cluster-plain": "`true` or `false`" = "false",
+            "Speaks to other nodes without TLS; only between loopback addresses, for trying things out.";
+    }
+    CLUSTER_TLS "cluster.tls" "Who this node is to the others, by certificates of their own CA (`troupe ca`). All or none." {
+        "ca" "TROUPE_CLUSTER_TLS_CA" "cluster-tls-ca": "secret" = "", "The CA's PEM certificate.";
+        "cert" "TROUPE_CLUSTER_TLS_CERT" "cluster-tls-cert": "secret" = "", "This node's PEM certificate.";
+        "key" "TROUPE_CLUSTER_TLS_KEY" "cluster-tls-key": "secret" = "", "The PEM private key to it.";
     }
     LIMITS "limits" "What one client, and all of them, may take." {
         "header_bytes" "TROUPE_LIMITS_HEADER_BYTES" "limits-header-bytes": "size" = "32KiB",
@@ -91,17 +112,6 @@ settings! {
         "level" "TROUPE_LOG_LEVEL" "log-level": "level" = "info", "`error`, `warn`, `info`, `debug` or `trace`.";
     }
 }
-
-/// Settings of parts that are not built yet: refused by name, in the file, as variable and as flag.
-pub(super) const CLUSTER: &[(&str, &str, &str)] = &[
-    ("bootstrap_expect", "TROUPE_CLUSTER_BOOTSTRAP_EXPECT", "cluster-bootstrap-expect"),
-    ("join", "TROUPE_CLUSTER_JOIN", "cluster-join"),
-    ("advertise", "TROUPE_CLUSTER_ADVERTISE", "cluster-advertise"),
-    ("join_token", "TROUPE_CLUSTER_JOIN_TOKEN", "cluster-join-token"),
-];
-
-/// What is said about each of them.
-pub(super) const CLUSTER_UNBUILT: &str = "clustering is not built yet: remove [cluster] to run one node";
 
 #[cfg(test)]
 mod tests {

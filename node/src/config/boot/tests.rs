@@ -10,7 +10,11 @@ fn no_variables(_: &str) -> Option<String> {
 fn load(text: &str) -> Result<Boot, ConfigError> {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     file.write_all(text.as_bytes()).unwrap();
-    let env = |name: &str| (name == "TOKEN").then(|| "operators-only".to_owned());
+    let env = |name: &str| match name {
+        "TOKEN" | "TROUPE_JOIN_TOKEN" => Some("operators-only".to_owned()),
+        "SEAL_KEY" => Some("00".repeat(32)),
+        _ => None,
+    };
     Boot::load(&Flags::default().or("config", file.path().to_str().unwrap()), &env)
 }
 
@@ -42,7 +46,10 @@ fn the_contracts_example_loads() {
     assert_eq!(boot.node.name, "gw-1");
     assert_eq!(boot.node.zone.as_deref(), Some("eu-1a"));
     assert_eq!(boot.limits.drain_timeout, Duration::from_secs(60));
-    assert_eq!(boot.notes(), ["listen.peer 0.0.0.0:8082 is kept, but nothing listens on it yet"]);
+    assert_eq!(boot.cluster.bootstrap_expect, Some(3));
+    assert_eq!(boot.cluster.join, ["gw-1:8082", "gw-2:8082", "gw-3:8082"]);
+    assert_eq!(boot.cluster.advertise.as_deref(), Some("gw-1:8082"));
+    assert!(boot.cluster.join_token.is_some());
 }
 
 #[test]
@@ -102,15 +109,52 @@ fn text_that_is_not_toml_is_told_by_line() {
     assert!(errors[0].starts_with("2:8: "), "{}", errors[0]);
 }
 
+const KEY: &str = "env:SEAL_KEY";
+
 #[test]
-fn clustering_is_refused_by_name_wherever_it_is_asked_for() {
-    let said = "clustering is not built yet: remove [cluster] to run one node";
-    assert_eq!(errors("[cluster]\nbootstrap_expect = 3\n"), [format!("1:2: cluster: {said}")]);
+fn a_cluster_is_read_from_the_file_and_from_flags() {
+    let section = format!(
+        "listen.peer = \"127.0.0.1:1\"\n[cluster]\nbootstrap_expect = 3\njoin = [\"127.0.0.1:1\", \"localhost:2\"]\nseal_key = \"{KEY}\"\nplain = true\n"
+    );
 
-    let env = |name: &str| (name == "TROUPE_CLUSTER_JOIN").then(|| "gw-1:8082".to_owned());
-    let error = Boot::load(&Flags::default().or("cluster-advertise", "x"), &env).unwrap_err();
+    let from_file = load(&section).unwrap().cluster;
+    let env = |name: &str| (name == "SEAL_KEY").then(|| "00".repeat(32));
+    let flags = Flags::default()
+        .or("listen-peer", "127.0.0.1:1")
+        .or("cluster-bootstrap-expect", "3")
+        .or("cluster-join", "127.0.0.1:1, localhost:2")
+        .or("cluster-seal-key", KEY)
+        .or("cluster-plain", "true");
+    let from_flags = Boot::load(&flags, &env).unwrap().cluster;
 
-    assert_eq!(error.to_string(), format!("--cluster-advertise: {said}\nTROUPE_CLUSTER_JOIN: {said}"));
+    assert_eq!(from_file, from_flags);
+    assert_eq!(from_file.join, ["127.0.0.1:1", "localhost:2"]);
+    assert!(from_file.has_others() && !Cluster::default().has_others());
+}
+
+#[test]
+fn a_cluster_that_could_not_be_trusted_is_told_what_it_lacks() {
+    for (text, said) in [
+        ("bootstrap_expect = 4", "2:20: cluster.bootstrap_expect: expected 1, 3 or 5"),
+        ("join = [\"gw-1\"]", "2:8: cluster.join: \"gw-1\" is not a host and a port"),
+        ("join = [\"a:1\"]", "2:8: cluster.join: nodes know each other by certificates"),
+        ("join = [\"a:1\"]\nplain = true", "2:8: cluster.join: cluster.plain is for loopback"),
+        ("seal_key = \"env:TOKEN\"", "2:12: cluster.seal_key: expected 32 bytes in base64"),
+        ("tls.ca = \"env:TOKEN\"", "2:10: cluster.tls.ca: [cluster.tls] needs `ca`, `cert` and `key`"),
+    ] {
+        let errors = errors(&format!("[cluster]\n{text}\n"));
+
+        assert!(errors.iter().any(|error| error.starts_with(said)), "{text}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_node_that_follows_a_file_agrees_with_nobody() {
+    let flags = Flags::default().or("spec", "spec.toml").or("cluster-join", "127.0.0.1:1");
+
+    let error = Boot::load(&flags, &|_| None).unwrap_err().to_string();
+
+    assert!(error.contains("--cluster-join: cluster.join: a node that follows a file is alone"), "{error}");
 }
 
 #[test]

@@ -113,6 +113,7 @@ impl<'a> Found<'a> {
     pub fn yes_or_no(&self) -> Option<bool> {
         match &self.node.value {
             Value::Bool(value) => Some(*value),
+            Value::Text(_) if self.is_loose => self.word(&[("true", true), ("false", false)]),
             _ => {
                 self.expected("true or false");
                 None
@@ -130,6 +131,16 @@ impl<'a> Found<'a> {
             self.problem(format_args!("{text:?} is none of {}{hint}", known.join(", ")));
         }
         found
+    }
+
+    /// Its items, each a text; outside the file they stand in one text with commas between them.
+    pub fn texts(&self) -> Option<Vec<&'a str>> {
+        match &self.node.value {
+            Value::Text(text) if self.is_loose => {
+                Some(text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect())
+            }
+            _ => self.items().iter().map(Self::text).collect(),
+        }
     }
 
     /// Its items.
