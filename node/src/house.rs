@@ -7,6 +7,7 @@ use std::time::Duration;
 use troupe_actors::{Actors, Published};
 
 use crate::admin::Health;
+use crate::agreement::Agreement;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, Present, ThreadMetrics};
 use crate::telemetry::record::RequestRecord;
@@ -17,6 +18,8 @@ use crate::view::View;
 pub struct House {
     /// What the cluster agreed on.
     pub view: Arc<Published<View>>,
+    /// This node's ties to it.
+    pub agreement: Arc<Agreement>,
     /// Owners of what is learned of providers.
     pub actors: Actors,
     /// Whether the node serves, and whether it says so.
@@ -59,16 +62,23 @@ pub type OnCall = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl House {
     /// A house that serves nothing yet.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the house, and this is where they meet")]
     pub fn new(
         limits: Limits,
         view: Arc<Published<View>>,
+        agreement: Arc<Agreement>,
         actors: Actors,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
         access_log: Arc<AccessLog>,
         seams: Seams,
     ) -> Self {
-        Self { view, actors, health, limits, metrics, access_log, seams, in_flight: AtomicUsize::new(0) }
+        Self { view, agreement, actors, health, limits, metrics, access_log, seams, in_flight: AtomicUsize::new(0) }
+    }
+
+    /// Publishes the agreed state as the view that requests read.
+    pub fn publish(&self) {
+        self.agreement.publish(&self.view, &self.actors, &self.metrics);
     }
 
     /// Requests being served now.

@@ -1,6 +1,7 @@
 //! One gateway process: listeners, pipeline, providers, admin, CLI, and the wiring.
 
 pub mod admin;
+pub mod agreement;
 mod annex;
 pub mod catalogue;
 pub mod cli;
@@ -8,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod dev;
 pub mod flow;
+pub mod freshness;
 pub mod house;
 pub mod ingress;
 mod memory;

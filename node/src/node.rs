@@ -20,17 +20,19 @@ use troupe_proto::id::KeyId;
 use troupe_proto::secret::Secret;
 
 use crate::admin::{AdminState, Health, Phase, SpecCounts};
+use crate::agreement::Agreement;
 use crate::clock;
 use crate::config::reload::ShowKey;
 use crate::config::{self, AccessLog as AccessSetting, Boot, ReloadCounters, ReloadError, Sources, Watch};
 use crate::flow::Flow;
+use crate::freshness::Freshness;
 use crate::house::{House, Limits, Seams};
 use crate::ingress::{Listener, ListenerOptions, Worker, WorkerOptions};
 use crate::pipeline;
 use crate::telemetry;
 use crate::telemetry::access_log::{AccessLog, AccessLogError, Closed, Destination};
 use crate::telemetry::metrics::Metrics;
-use crate::view::{Draft, View};
+use crate::view::View;
 use crate::wiring;
 
 /// Why a node did not start. The message says what to do.
@@ -136,7 +138,8 @@ impl Node {
         let admin_tls = boot.listen.admin_tls.as_ref().map(|tls| server_tls("admin_tls", tls)).transpose()?;
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&destination(&boot.log.access), metrics.clone())?;
-        let health = Arc::new(Health::new());
+        let freshness = Arc::new(Freshness::new(clock::now(), None));
+        let health = Arc::new(Health::new(freshness.clone()));
         let keyring = Keyring::ephemeral(wiring::random()).map_err(StartError::Random)?;
         let cluster = Cluster::start_local(keyring);
         let reloads = Arc::new(ReloadCounters::default());
@@ -168,10 +171,12 @@ impl Node {
         let view = Arc::new(Published::new(View::default(), clock::now()));
         let lanes = data_threads(boot.data_threads);
         let actors = Actors::start(wiring::settings(&view, &metrics, lanes)).await.map_err(StartError::Actors)?;
-        let house = House::new(limits(boot), view, actors, health.clone(), metrics.clone(), access_log, setup.seams);
+        let agreement = Arc::new(Agreement::new(cluster.clone(), freshness, true));
+        let house =
+            House::new(limits(boot), view, agreement, actors, health.clone(), metrics.clone(), access_log, setup.seams);
         let house = Arc::new(house);
-        publish(&house, &cluster);
-        tasks.spawn(publish_changes(house.clone(), cluster.clone()));
+        house.publish();
+        tasks.spawn(publish_changes(house.clone()));
 
         let (flow, flow_seen) = watch::channel(Flow::Serving);
         let worker_options = WorkerOptions {
@@ -356,31 +361,10 @@ fn server_tls(section: &'static str, tls: &config::boot::Tls) -> Result<Arc<rust
     Ok(Arc::new(config))
 }
 
-/// Publishes the agreed state as the view that requests read.
-fn publish(house: &House, cluster: &Handle) {
-    let state = cluster.state();
-    let old = house.view.read();
-    let spec = match cluster.open(&state) {
-        Ok(spec) => spec,
-        Err(error) => {
-            tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be opened");
-            return;
-        }
-    };
-    match Draft::of(&spec, state.revision(), &old) {
-        Ok(draft) => {
-            house.view.publish(draft.finish(|pools| house.actors.lay_out(pools)), clock::now());
-            house.metrics.serves_revision(state.revision());
-        }
-        // Checked before it was proposed here; what remains is a system that changed in between.
-        Err(error) => tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be served"),
-    }
-}
-
-async fn publish_changes(house: Arc<House>, cluster: Handle) {
-    let mut states = cluster.watch();
+async fn publish_changes(house: Arc<House>) {
+    let mut states = house.agreement.handle().watch();
     while states.changed().await.is_ok() {
-        publish(&house, &cluster);
+        house.publish();
     }
 }
 

@@ -170,6 +170,8 @@ catalogue! {
     StreamInterrupted = "stream_interrupted", 502, Provider, SameTarget;
     /// The provider has more to do than it can, for everybody.
     ProviderOverloaded = "provider_overloaded", 503, Provider, AfterDelay;
+    /// The node cannot tell what the others agreed on meanwhile.
+    Stale = "stale", 503, Gateway, AfterDelay;
 }
 
 #[cfg(test)]

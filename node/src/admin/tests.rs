@@ -20,7 +20,7 @@ struct Admin {
 async fn start(token: Option<&str>) -> Admin {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let health = Arc::new(Health::new());
+    let health = Arc::new(Health::new(Arc::new(crate::freshness::Freshness::new(crate::clock::now(), None))));
     let counts = SpecCounts { revision: Revision(9), models: 3, providers: 2, keys: 1 };
     let state = Arc::new(AdminState {
         learned: Box::new(Learned::default),

@@ -143,8 +143,8 @@ async fn answer(
                 Err((refusal, visit)) => refuse(refusal, visit, dialect, request_id),
             };
         }
-        Route::ModelList(_) => pipeline::models(dialect, None, &head.headers, query, &mut visit),
-        Route::Model(_, id) => pipeline::models(dialect, Some(&id), &head.headers, query, &mut visit),
+        Route::ModelList(_) => pipeline::models(dialect, None, &head.headers, query, &mut visit).await,
+        Route::Model(_, id) => pipeline::models(dialect, Some(&id), &head.headers, query, &mut visit).await,
         Route::MethodNotAllowed(_, allowed) => {
             let message = format!("{} takes {allowed}, not {}", client_text(head.uri.path()), head.method);
             let mut refusal = Refusal::new(ErrorCode::MethodNotAllowed, message);

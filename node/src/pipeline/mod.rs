@@ -41,6 +41,7 @@ pub(crate) use models::models;
 pub(crate) use refusal::Refusal;
 pub(crate) use visit::Visit;
 
+use crate::agreement::LookedAgain;
 use crate::clock;
 use crate::ingress::ReplyBody;
 use crate::telemetry::record::client_text;
@@ -65,6 +66,8 @@ pub(crate) struct Inbound {
 
 /// A refused client may try again after this.
 const OVERLOADED_FOR: Duration = Duration::from_secs(1);
+/// And one whose node is out of touch after this: by then a balancer has found another.
+const STALE_FOR: Duration = Duration::from_secs(2);
 
 /// Serves a call.
 ///
@@ -128,9 +131,8 @@ async fn routed(inbound: Inbound, visit: &mut Visit) -> Result<Routed, Refusal> 
     let Inbound { operation, headers, query, body, trace, request_id } = inbound;
     let thread = visit.thread.clone();
     let house = &thread.house;
-    let view = house.view.read();
-    let key = match room(visit).and_then(|()| enter(&view, &headers, visit)) {
-        Ok(key) => key,
+    let (view, key) = match enter(&headers, visit).await {
+        Ok(entered) => entered,
         Err(refusal) => {
             turn_away(body, &headers, visit).await;
             return Err(refusal);
@@ -190,11 +192,32 @@ pub(crate) async fn turn_away(body: Incoming, headers: &HeaderMap, visit: &mut V
     decode::discard(body, headers, &visit.thread.house.limits).await;
 }
 
-/// Identifies the caller, and notes who it is even if it may not enter.
-pub(crate) fn enter(view: &View, headers: &HeaderMap, visit: &mut Visit) -> Result<Arc<Key>, Refusal> {
-    let key = identify::identify(view, headers, clock::unix_seconds())?;
+/// Identifies the caller by what all agreed on, and notes who it is even if it may not enter.
+pub(crate) async fn enter(headers: &HeaderMap, visit: &mut Visit) -> Result<(Arc<View>, Arc<Key>), Refusal> {
+    room(visit)?;
+    let thread = visit.thread.clone();
+    let house = &thread.house;
+    let stale = |message: &str| Refusal::new(ErrorCode::Stale, message).after(STALE_FOR);
+    if !house.agreement.freshness().is_fresh(visit.began()) {
+        return Err(stale("this gateway node has had no word from the others for too long"));
+    }
+    let mut view = house.view.read();
+    let mut identified = identify::identify(&view, headers, clock::unix_seconds());
+    if matches!(&identified, Err(refusal) if refusal.code == ErrorCode::KeyUnknown) {
+        // It may have been made at another node a moment ago. Boxed, because hardly any call comes here.
+        match Box::pin(house.agreement.look_again()).await {
+            LookedAgain::Alone => {}
+            LookedAgain::Seen => {
+                view = house.view.read();
+                identified = identify::identify(&view, headers, clock::unix_seconds());
+            }
+            // A valid key is not called unknown because of our own trouble (KEY-2).
+            LookedAgain::Unseen => return Err(stale("this gateway node could not ask the others about the API key")),
+        }
+    }
+    let key = identified?;
     visit.note(|record| record.key = Some(key.id.clone()));
-    Ok(key)
+    Ok((view, key))
 }
 
 /// How long the client itself is going to wait, where its SDK says so (in seconds).

@@ -17,15 +17,14 @@ const OWNER: &str = "troupe";
 ///
 /// # Errors
 /// Those of entering, and `model_not_found`.
-pub(crate) fn models(
+pub(crate) async fn models(
     dialect: Dialect,
     id: Option<&str>,
     headers: &HeaderMap,
     query: Option<&str>,
     visit: &mut Visit,
 ) -> Result<Response<ReplyBody>, Refusal> {
-    let view = visit.thread.house.view.read();
-    let key = enter(&view, headers, visit)?;
+    let (view, key) = enter(headers, visit).await?;
     let entry = |id| Entry { id, created: 0, owned_by: OWNER };
     let body = match id {
         Some(id) => {

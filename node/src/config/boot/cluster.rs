@@ -80,7 +80,12 @@ impl Cluster {
     }
 }
 
-pub(super) fn read(layers: &Layers<'_>, secrets: &Secrets<'_>, peer: Option<SocketAddr>, spec: bool) -> Option<Cluster> {
+pub(super) fn read(
+    layers: &Layers<'_>,
+    secrets: &Secrets<'_>,
+    peer: Option<SocketAddr>,
+    spec: bool,
+) -> Option<Cluster> {
     let get = |name: &'static str| layers.get(&CLUSTER, name);
     let expect = get("bootstrap_expect").map(|found| expect(&found));
     let join = get("join").map_or_else(|| Some(Vec::new()), |found| addresses(&found));
@@ -105,7 +110,9 @@ pub(super) fn read(layers: &Layers<'_>, secrets: &Secrets<'_>, peer: Option<Sock
 
 /// What only shows when all is known.
 fn check(cluster: &Cluster, layers: &Layers<'_>, peer: Option<SocketAddr>, has_spec: bool) -> bool {
-    let Some(asked) = ["join", "bootstrap_expect"].iter().find_map(|name| layers.get(&CLUSTER, name)) else { return true };
+    let Some(asked) = ["join", "bootstrap_expect"].iter().find_map(|name| layers.get(&CLUSTER, name)) else {
+        return true;
+    };
     if has_spec {
         asked.problem("a node that follows a file is alone: start it without --spec, and `troupe apply -f` the file");
         return false;
@@ -121,7 +128,9 @@ fn check(cluster: &Cluster, layers: &Layers<'_>, peer: Option<SocketAddr>, has_s
             return false;
         }
     } else if cluster.tls.is_none() && cluster.join_token.is_none() {
-        asked.problem("nodes know each other by certificates: set [cluster.tls] (`troupe ca init` makes a CA), or a join_token");
+        asked.problem(
+            "nodes know each other by certificates: set [cluster.tls] (`troupe ca init` makes a CA), or a join_token",
+        );
         return false;
     }
     true
@@ -152,9 +161,9 @@ fn host_and_port(found: &Found<'_>) -> Option<String> {
 
 fn check_host_and_port(text: &str, found: &Found<'_>) -> Option<String> {
     let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
-    let is_good = text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains(['/', ' ', '@']) && is_port(port)
-    });
+    let is_good = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && !host.contains(['/', ' ', '@']) && is_port(port));
     if !is_good {
         found.problem(format_args!("{text:?} is not a host and a port such as \"gw-1:8082\""));
     }

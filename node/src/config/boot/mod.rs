@@ -12,7 +12,7 @@ use std::time::Duration;
 use troupe_proto::secret::Secret;
 use troupe_proto::unit::{Bytes, Wait};
 
-pub use cluster::{Cluster, Pem, PeerTls, seal_key};
+pub use cluster::{Cluster, PeerTls, Pem, seal_key};
 pub use flags::Flags;
 pub use settings::{SECTIONS, SETTINGS, Setting};
 

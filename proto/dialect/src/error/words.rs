@@ -28,9 +28,11 @@ pub(super) const fn openai_type(code: ErrorCode, status: u16) -> &'static str {
         | ErrorCode::HeadersTooLarge
         | ErrorCode::ClientClosed
         | ErrorCode::ContextLengthExceeded => "invalid_request_error",
-        ErrorCode::Overloaded | ErrorCode::NoTarget | ErrorCode::ProviderQuota | ErrorCode::ProviderOverloaded => {
-            "service_unavailable_error"
-        }
+        ErrorCode::Overloaded
+        | ErrorCode::NoTarget
+        | ErrorCode::Stale
+        | ErrorCode::ProviderQuota
+        | ErrorCode::ProviderOverloaded => "service_unavailable_error",
         ErrorCode::Internal
         | ErrorCode::ProviderUnreachable
         | ErrorCode::ProviderInvalidReply
@@ -64,6 +66,7 @@ pub(super) const fn openai_code(code: ErrorCode) -> &'static str {
         | ErrorCode::Internal
         | ErrorCode::Overloaded
         | ErrorCode::NoTarget
+        | ErrorCode::Stale
         | ErrorCode::ContextLengthExceeded
         | ErrorCode::ProviderRejected
         | ErrorCode::ProviderUnreachable
@@ -86,9 +89,11 @@ pub(super) const fn anthropic_type(code: ErrorCode, status: u16) -> &'static str
         ErrorCode::BodyTooLarge => "request_too_large",
         ErrorCode::RequestTimeout | ErrorCode::ProviderTimeout => "timeout_error",
         ErrorCode::ProviderRateLimited => "rate_limit_error",
-        ErrorCode::Overloaded | ErrorCode::NoTarget | ErrorCode::ProviderQuota | ErrorCode::ProviderOverloaded => {
-            "overloaded_error"
-        }
+        ErrorCode::Overloaded
+        | ErrorCode::NoTarget
+        | ErrorCode::Stale
+        | ErrorCode::ProviderQuota
+        | ErrorCode::ProviderOverloaded => "overloaded_error",
         ErrorCode::ProviderRejected => match status {
             402 => "billing_error",
             403 => "permission_error",

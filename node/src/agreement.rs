@@ -1,0 +1,148 @@
+//! What ties this node to what all agreed on: it publishes the agreed state as the view that requests read, keeps itself
+//! fresh (KEY-1), and looks again before it says that a key is unknown.
+//!
+//! ```text
+//! state applied ── publish ──▶ view
+//! every 250 ms ──▶ read index ──▶ freshness            past its bound: 503, unready
+//! unknown key  ──▶ read index, shared, at most one in 20 ms ──▶ look once more
+//! ```
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use troupe_actors::{Actors, Published};
+use troupe_cluster::Handle;
+use troupe_proto::id::Revision;
+
+use crate::clock;
+use crate::freshness::Freshness;
+use crate::telemetry::metrics::Metrics;
+use crate::view::{Draft, View};
+
+/// How often a quorum is asked whether this node knows all there is.
+const CONFIRM_EVERY: Duration = Duration::from_millis(250);
+/// What one such question may take.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
+/// The least time between two checks that unknown keys ask for.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
+/// What a request with an unknown key waits for a check.
+const CHECK_WITHIN: Duration = Duration::from_millis(250);
+
+/// This node's ties to what all agreed on.
+pub struct Agreement {
+    handle: Handle,
+    freshness: Arc<Freshness>,
+    /// A node that follows a file has nobody to ask.
+    is_alone: bool,
+    checks: Checks,
+    /// The revision that was published last. Held meanwhile, so that an older view never replaces a newer one.
+    published: Mutex<Option<Revision>>,
+}
+
+/// The shared check of unknown keys: each request takes a number, and a check answers all numbers given before it began.
+struct Checks {
+    asked: AtomicU64,
+    wake: Notify,
+    answered: watch::Sender<u64>,
+}
+
+/// What looking again came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookedAgain {
+    /// There is nobody who could know more.
+    Alone,
+    /// The view holds all there was.
+    Seen,
+    /// Nobody could be asked.
+    Unseen,
+}
+
+impl Agreement {
+    /// Ties a node to what `handle` agrees on. `is_alone` for a node that follows a file.
+    pub fn new(handle: Handle, freshness: Arc<Freshness>, is_alone: bool) -> Self {
+        let checks = Checks { asked: AtomicU64::new(0), wake: Notify::new(), answered: watch::Sender::new(0) };
+        Self { handle, freshness, is_alone, checks, published: Mutex::new(None) }
+    }
+
+    /// The agreed state.
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// How old what this node knows is.
+    pub fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    /// Makes sure that the view holds every key that was made anywhere before this call, if that can be had in a moment.
+    pub async fn look_again(&self) -> LookedAgain {
+        if self.is_alone {
+            return LookedAgain::Alone;
+        }
+        let mut answered = self.checks.answered.subscribe();
+        let number = self.checks.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.checks.wake.notify_one();
+        match timeout(CHECK_WITHIN, answered.wait_for(|done| *done >= number)).await {
+            Ok(Ok(_)) => LookedAgain::Seen,
+            Ok(Err(_)) | Err(_) => LookedAgain::Unseen,
+        }
+    }
+
+    /// Publishes the agreed state as the view that requests read.
+    pub fn publish(&self, view: &Published<View>, actors: &Actors, metrics: &Metrics) {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.handle.state();
+        if published.replace(state.revision()) == Some(state.revision()) {
+            return;
+        }
+        if !self.is_alone {
+            self.freshness.set_bound(state.spec().policies.freshness.bound());
+        }
+        let spec = match self.handle.open(&state) {
+            Ok(spec) => spec,
+            Err(error) => {
+                return tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be opened");
+            }
+        };
+        match Draft::of(&spec, state.revision(), &view.read()) {
+            Ok(draft) => {
+                view.publish(draft.finish(|pools| actors.lay_out(pools)), clock::now());
+                metrics.serves_revision(state.revision());
+            }
+            // Checked before it was proposed; what remains is a system that changed in between, or another node's.
+            Err(error) => tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be served"),
+        }
+    }
+
+    /// Asks a quorum again and again whether this node knows all there is.
+    pub async fn keep_fresh(&self) {
+        loop {
+            let asked = clock::now();
+            match timeout(CONFIRM_WITHIN, self.handle.read_index()).await {
+                Ok(Ok(())) => self.freshness.confirm(asked),
+                Ok(Err(error)) => tracing::debug!(%error, "not confirmed"),
+                Err(_) => tracing::debug!("not confirmed in time"),
+            }
+            sleep(CONFIRM_EVERY).await;
+        }
+    }
+
+    /// Answers requests that came with unknown keys, all that wait with one question. `publish` brings the view up to
+    /// date.
+    pub async fn answer_checks(&self, publish: impl Fn()) {
+        loop {
+            self.checks.wake.notified().await;
+            let number = self.checks.asked.load(Ordering::Acquire);
+            let asked = clock::now();
+            if let Ok(Ok(())) = timeout(CHECK_WITHIN, self.handle.read_index()).await {
+                self.freshness.confirm(asked);
+                publish();
+                self.checks.answered.send_replace(number);
+            }
+            sleep(CHECK_EVERY).await;
+        }
+    }
+}
