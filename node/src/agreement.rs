@@ -19,7 +19,7 @@ use troupe_proto::id::Revision;
 
 use crate::clock;
 use crate::freshness::Freshness;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Agreed, Metrics};
 use crate::view::{Draft, View};
 
 /// How often a quorum is asked whether this node knows all there is.
@@ -43,10 +43,13 @@ pub struct Agreement {
 }
 
 /// The shared check of unknown keys: each request takes a number, and a check answers all numbers given before it began.
+#[derive(Default)]
 struct Checks {
     asked: AtomicU64,
     wake: Notify,
     answered: watch::Sender<u64>,
+    seen: AtomicU64,
+    unseen: AtomicU64,
 }
 
 /// What looking again came to.
@@ -63,8 +66,7 @@ pub enum LookedAgain {
 impl Agreement {
     /// Ties a node to what `handle` agrees on. `is_alone` for a node that follows a file.
     pub fn new(handle: Handle, freshness: Arc<Freshness>, is_alone: bool) -> Self {
-        let checks = Checks { asked: AtomicU64::new(0), wake: Notify::new(), answered: watch::Sender::new(0) };
-        Self { handle, freshness, is_alone, checks, published: Mutex::new(None) }
+        Self { handle, freshness, is_alone, checks: Checks::default(), published: Mutex::new(None) }
     }
 
     /// The agreed state.
@@ -117,6 +119,18 @@ impl Agreement {
         }
     }
 
+    /// How agreement goes; `None` where this node follows a file.
+    pub fn agreed(&self) -> Option<Agreed> {
+        let now = clock::now();
+        (!self.is_alone).then(|| Agreed {
+            vitals: self.handle.vitals(),
+            age: self.freshness.age(now),
+            is_fresh: self.freshness.is_fresh(now),
+            checks_seen: self.checks.seen.load(Ordering::Relaxed),
+            checks_unseen: self.checks.unseen.load(Ordering::Relaxed),
+        })
+    }
+
     /// Asks a quorum again and again whether this node knows all there is.
     pub async fn keep_fresh(&self) {
         loop {
@@ -140,7 +154,10 @@ impl Agreement {
             if let Ok(Ok(())) = timeout(CHECK_WITHIN, self.handle.read_index()).await {
                 self.freshness.confirm(asked);
                 publish();
+                self.checks.seen.fetch_add(1, Ordering::Relaxed);
                 self.checks.answered.send_replace(number);
+            } else {
+                self.checks.unseen.fetch_add(1, Ordering::Relaxed);
             }
             sleep(CHECK_EVERY).await;
         }

@@ -376,11 +376,11 @@ fn admin_state(
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> Arc<AdminState> {
     let (cluster, agreed) = (cluster.clone(), cluster.clone());
-    let (view, actors) = (house.view.clone(), house.actors.clone());
+    let learner = house.clone();
     let routes = house.view.clone();
     Arc::new(AdminState {
         metrics: house.metrics.clone(),
-        learned: Box::new(move || wiring::learned(&view.read(), &actors)),
+        learned: Box::new(move || wiring::learned(&learner.view.read(), &learner.actors, &learner.agreement)),
         health: house.health.clone(),
         token: Some(token.clone()),
         node: boot.node.name.clone(),

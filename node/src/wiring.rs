@@ -14,6 +14,7 @@ use troupe_cluster::seal::{NoRandom, Random};
 use troupe_dialect::Dialect;
 use troupe_proto::id::TargetId;
 
+use crate::agreement::Agreement;
 use crate::clock;
 use crate::telemetry::metrics::{Learned, Metrics, TargetNow};
 use crate::upstream::Client;
@@ -37,7 +38,7 @@ pub(crate) fn random() -> Random {
 }
 
 /// What a scrape shows of what is learned.
-pub(crate) fn learned(view: &View, actors: &Actors) -> Learned {
+pub(crate) fn learned(view: &View, actors: &Actors, agreement: &Agreement) -> Learned {
     let now = clock::now();
     let mut targets = BTreeMap::new();
     for pool in view.pools() {
@@ -53,7 +54,12 @@ pub(crate) fn learned(view: &View, actors: &Actors) -> Learned {
         }
     }
     let views = view.pools().map(|pool| (pool.id.clone(), pool.cell.view_age(now))).collect();
-    Learned { vitals: Some(actors.vitals()), views, targets: targets.into_values().collect() }
+    Learned {
+        vitals: Some(actors.vitals()),
+        views,
+        targets: targets.into_values().collect(),
+        agreed: agreement.agreed(),
+    }
 }
 
 /// Asks providers for their list of models: a real request with the real credential, and it costs nothing.

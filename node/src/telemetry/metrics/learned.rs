@@ -5,8 +5,8 @@ use std::time::Duration;
 use troupe_actors::{ViewKind, Vitals};
 use troupe_proto::id::{ModelId, TargetId};
 
-use super::names;
 use super::text::{Seconds, Text};
+use super::{Agreed, names};
 
 /// What is learned at one moment.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub struct Learned {
     pub views: Vec<(ModelId, Duration)>,
     /// Every configured target, once.
     pub targets: Vec<TargetNow>,
+    /// How agreement goes; `None` where a node follows a file.
+    pub agreed: Option<Agreed>,
 }
 
 /// A target at one moment.

@@ -3,6 +3,7 @@
 //! A data thread counts in cells of its own ([`ThreadMetrics`]): a request costs one look-up and some twenty additions
 //! that no other thread contends for. A scrape adds the threads up, on the control runtime.
 
+mod agreed;
 mod cell;
 mod learned;
 mod names;
@@ -21,6 +22,7 @@ use troupe_proto::id::{ModelId, ProviderId, Revision};
 
 use super::record::Lost;
 use crate::clock;
+pub use agreed::Agreed;
 pub use cell::{Counter, Gauge, Present};
 pub use learned::{Learned, TargetNow};
 pub use names::{ALL, BOUNDS_MS, Kind, Metric, reference};

@@ -75,6 +75,25 @@ metrics! {
     VIEW_AGE = Gauge "troupe_view_age_seconds" ["view", "model"] "Age of a view that requests read; one older than 15 s counts as neutral.";
     CONFIG_RELOADS = Counter "troupe_config_reloads_total" ["outcome"] "Times the spec was read again, and whether it was applied.";
     SPEC_REVISION = Gauge "troupe_spec_revision" [] "The revision of the agreed state that requests are served by.";
+    HAS_LEADER = Gauge "troupe_raft_has_leader" [] "1 while this node knows who leads.";
+    IS_LEADER = Gauge "troupe_raft_is_leader" [] "1 while this node leads.";
+    LEADER_CHANGES = Counter "troupe_raft_leader_changes_total" [] "Times this node saw another leader than before.";
+    TERM = Gauge "troupe_raft_term" [] "The term of the vote this node gave last.";
+    VOTERS = Gauge "troupe_raft_members" ["role"] "Nodes that take part, with and without a vote.";
+    COMMITTED = Gauge "troupe_raft_proposals_committed" [] "The index of the last entry known to be agreed.";
+    APPLIED = Gauge "troupe_raft_proposals_applied" [] "The index of the last entry applied here.";
+    PENDING = Gauge "troupe_raft_proposals_pending" [] "Proposals made here that are not answered yet.";
+    FAILED = Counter "troupe_raft_proposals_failed_total" [] "Proposals made here that ended in an error.";
+    BEHIND = Gauge "troupe_raft_behind_entries" ["node"] "Entries that another node lacks, where this one leads.";
+    LOG_BYTES = Gauge "troupe_raft_log_bytes" [] "The size of the log on disk.";
+    SNAPSHOT_BYTES = Gauge "troupe_raft_snapshot_bytes" [] "The size of the newest snapshot on disk.";
+    SNAPSHOT_INDEX = Gauge "troupe_raft_snapshot_index" [] "The index of the last entry in the newest snapshot.";
+    WRITE_DURATION = Histogram "troupe_raft_write_duration_seconds" [] "Time from when entries are handed to the log until they are on disk.";
+    FSYNCS = Counter "troupe_raft_fsyncs_total" [] "Times the disk was asked to make the log durable; writes that come together share one.";
+    FSYNC_SECONDS = Counter "troupe_raft_fsync_seconds_total" [] "Time the disk took for that.";
+    FRESHNESS = Gauge "troupe_freshness_seconds" [] "Time since a quorum confirmed that this node knew all there was; past the bound of the policies it answers 503.";
+    IS_FRESH = Gauge "troupe_fresh" [] "1 while clients are admitted by what this node knows.";
+    KEY_CHECKS = Counter "troupe_key_checks_total" ["outcome"] "Times the other nodes were asked about keys this node did not know; requests share one.";
     UPTIME = Gauge "troupe_uptime_seconds" [] "Time since this process began to serve metrics.";
     PROCESS_START = Gauge "process_start_time_seconds" [] "When the process started, in seconds since 1970.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" [] "CPU time the process has used, user and system.";
@@ -117,6 +136,7 @@ pub fn reference() -> String {
          `ours`, `interrupted`, `client_gone`, `cancelled` (another attempt began sooner) |\n\
          | `outcome` of a connect | `connected`, `refused`, `timed_out`, `tls`, `failed` |\n\
          | `outcome` of a reload | `applied`, `unchanged`, `refused` |\n\
+         | `outcome` of a key check | `seen` (this node then knew all there was), `unseen` (nobody could be asked) |\n\
          | `code` | an error code; each has a page in [errors](../errors/README.md) |\n\
          | `type` | `input`, `output`, `cached_read`, `cache_write`, `reasoning` |\n\
          | `direction` | `request`, `reply` |\n\n\

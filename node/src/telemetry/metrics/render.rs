@@ -40,6 +40,9 @@ impl Metrics {
         self.render_connections(&mut text);
         self.render_house(&mut text);
         learned.render_actors(&mut text);
+        if let Some(agreed) = &learned.agreed {
+            agreed.render(&mut text);
+        }
         self.render_process(&mut text);
         text.finish()
     }

@@ -1,6 +1,7 @@
 //! The Prometheus text format, version 0.0.4.
 
 use std::fmt::{Display, Write};
+use std::time::Duration;
 
 use super::cell::Totals;
 use super::names::{BOUNDS_MS, Metric};
@@ -52,6 +53,26 @@ impl Text {
         self.0.push_str("_count");
         self.labels(metric, values, None);
         self.line(format_args!(" {count}"));
+    }
+
+    /// The samples of a histogram with bounds of its own, in microseconds; what is beyond the last is in none of
+    /// `buckets` and in `count` only.
+    pub(super) fn histogram_of(
+        &mut self,
+        metric: &Metric,
+        bounds_us: &[u64],
+        buckets: &[u64],
+        count: u64,
+        sum: Duration,
+    ) {
+        let Metric { name, .. } = metric;
+        let mut below = 0_u64;
+        for (bound, bucket) in bounds_us.iter().zip(buckets) {
+            below = below.saturating_add(*bucket);
+            self.line(format_args!("{name}_bucket{{le=\"{}\"}} {below}", Seconds(bound.saturating_mul(1000))));
+        }
+        let sum = Seconds(u64::try_from(sum.as_nanos()).unwrap_or(u64::MAX));
+        self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}"));
     }
 
     pub(super) fn finish(self) -> String {
