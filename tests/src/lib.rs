@@ -16,12 +16,14 @@
 
 pub mod ask;
 pub mod client;
+pub mod crew;
 pub mod events;
 pub mod eventually;
 pub mod load;
 pub mod world;
 
 pub use client::{Client, Reply, Stream};
+pub use crew::Crew;
 pub use events::{Event, Events};
 pub use eventually::{eventually, until};
 pub use world::{Builder, World};
