@@ -6,15 +6,37 @@ use tokio::sync::watch;
 
 use super::admin::DEV_DIR;
 use super::serve::{on_control_plane, until_told};
-use super::{Exit, say};
+use super::{Exit, dev_cluster, say};
 use crate::config::{Boot, Flags, Literals, Sources, variable};
 use crate::dev;
 use crate::house::Seams;
 use crate::node::{Node, Setup, show_on_stderr};
 use crate::telemetry;
 
+/// What `troupe dev` takes.
+#[derive(clap::Args)]
+pub(super) struct Dev {
+    /// How many nodes: 1, or 3 or 5 that agree, each a process of its own on ports of its own.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = nodes)]
+    nodes: u8,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+fn nodes(text: &str) -> Result<u8, String> {
+    text.parse().ok().filter(|count| matches!(count, 1 | 3 | 5)).ok_or_else(|| "it is 1, 3 or 5".to_owned())
+}
+
+/// Runs what was asked for.
+pub(super) fn run(dev: Dev) -> anyhow::Result<Exit> {
+    match dev.nodes {
+        1 => one(dev.flags),
+        count => dev_cluster::run(count, &dev.flags),
+    }
+}
+
 /// Runs a node in front of a simulated provider, and prints how to talk to it.
-pub(super) fn run(flags: Flags) -> anyhow::Result<Exit> {
+fn one(flags: Flags) -> anyhow::Result<Exit> {
     let scratch = std::env::temp_dir().join(format!("{DEV_DIR}{}", std::process::id()));
     let flags = flags
         .or("data-dir", &scratch.to_string_lossy())

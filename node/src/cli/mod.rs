@@ -3,6 +3,7 @@
 mod admin;
 mod config;
 mod dev;
+mod dev_cluster;
 mod output;
 mod route;
 mod serve;
@@ -36,7 +37,7 @@ enum Command {
     /// Runs a gateway node.
     Serve(Box<Flags>),
     /// Runs a node with a simulated provider and a sample key: nothing to configure.
-    Dev(Box<Flags>),
+    Dev(Box<dev::Dev>),
     /// Works on configuration files.
     #[command(subcommand)]
     Config(config::Command),

@@ -131,7 +131,7 @@ fn what_is_in_flight_or_open_is_counted_until_it_ends() {
 #[test]
 #[cfg(target_os = "linux")]
 fn every_metric_is_rendered_with_help_and_type_even_before_the_first_request() {
-    let page = Metrics::new().render(&Learned::default());
+    let page = Metrics::new().render(&Learned { agreed: Some(Agreed::default()), ..Learned::default() });
 
     for metric in ALL {
         assert!(page.contains(&format!("# HELP {} ", metric.name)), "{} has no HELP", metric.name);
