@@ -6,6 +6,22 @@
 //! A call is bytes in, bytes out, with a deadline. What the bytes mean is their owner's business; this module bounds,
 //! delivers and accounts for them. Sockets, time and jitter come from outside, so all of it runs in a simulation.
 
+pub mod ca;
+pub mod counts;
+pub mod frame;
+pub mod hello;
+pub mod tls;
+
+mod accept;
+mod dial;
+mod endpoint;
+mod link;
+mod net;
+mod settings;
+mod stream;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +31,13 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use troupe_proto::id::{ClusterId, NodeId};
 use troupe_proto::wire::Message;
+
+pub use counts::Counts;
+pub use endpoint::{Dice, Listening, Parts, Transport};
+pub use hello::Introduction;
+pub use net::Tcp;
+pub use settings::Settings;
+pub use tls::Certificates;
 
 /// What a connection is for. Each peer has one connection of each class, so that a snapshot delays no heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -189,6 +212,15 @@ impl Rejected {
 
 /// What answers other nodes.
 pub trait Service: Send + Sync {
+    /// Looks at a call before it is served: a message it cannot read is refused here, and counted.
+    ///
+    /// # Errors
+    /// The reason to refuse it.
+    fn check(&self, from: &Caller, body: &[u8]) -> Result<(), Rejected> {
+        let (_, _) = (from, body);
+        Ok(())
+    }
+
     /// Answers one call. Calls of one connection are served side by side.
     fn serve(&self, from: Caller, body: Vec<u8>) -> BoxFuture<'_, Vec<u8>>;
 }
