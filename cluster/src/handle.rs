@@ -1,4 +1,5 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,10 +9,12 @@ use troupe_proto::secret::CredentialSecret;
 use troupe_proto::spec::Spec;
 use troupe_proto::wire::{self, WireError};
 
+use crate::audit::{self, AuditError, Point, Span, Writer};
 use crate::consensus::{Consensus, Local, Machine, ProposeError, ReadError, Reshape, ReshapeError, Vitals};
 use crate::desk::Desk;
 use crate::seal::{Keyring, SealError};
 use crate::state::State;
+use crate::state::audit::Line;
 
 impl Machine for State {
     type Command = Entry;
@@ -47,7 +50,15 @@ impl Cluster {
     ///
     /// One process has one handle, and its clones: two would give different entries the same number.
     pub fn over(consensus: Arc<dyn Consensus<State>>, process: Process, keyring: Keyring) -> Handle {
-        Handle { inner: Arc::new(Inner { consensus, desk: Desk::new(process), keyring, opened: Mutex::default() }) }
+        Handle {
+            inner: Arc::new(Inner {
+                consensus,
+                desk: Desk::new(process),
+                keyring,
+                opened: Mutex::default(),
+                audit: OnceLock::new(),
+            }),
+        }
     }
 }
 
@@ -72,6 +83,8 @@ struct Inner {
     keyring: Keyring,
     /// The last spec whose secrets were opened.
     opened: Mutex<Option<Opened>>,
+    /// Where the audit of this node is kept.
+    audit: OnceLock<PathBuf>,
 }
 
 struct Opened {
@@ -259,6 +272,55 @@ impl Handle {
         Err(ResealError::Unsettled)
     }
 
+    /// Keeps the audit in files of a directory: opens them, and gives the task that writes them, to be spawned. One
+    /// process has one.
+    ///
+    /// # Errors
+    /// [`AuditError`] when the directory cannot be used.
+    pub fn keep_audit(
+        &self,
+        dir: &Path,
+        settings: audit::Settings,
+    ) -> Result<impl Future<Output = ()> + Send + 'static, AuditError> {
+        let writer = Writer::open(dir, settings)?;
+        // A second one would write the same; the directory's lock keeps other processes away.
+        let dir = self.inner.audit.get_or_init(|| dir.to_owned());
+        tracing::debug!(dir = %dir.display(), "the audit is kept");
+        Ok(audit::run(writer, self.watch()))
+    }
+
+    /// What was changed, by whom and why, the oldest first: the first `limit` lines from `from` on, or the last ones up
+    /// to `to` where it is `None`. Older lines than the state holds come from this node's files.
+    ///
+    /// # Errors
+    /// [`AuditError`] when these cannot be read.
+    pub async fn audit(&self, from: Option<Point>, to: Option<Point>, limit: usize) -> Result<Vec<Line>, AuditError> {
+        let state = self.state();
+        let mut span = Span::new(from, to, limit);
+        for line in state.audit().lines() {
+            if !span.take(line) {
+                break;
+            }
+        }
+        let lines: Vec<Line> = span.lines.into();
+        let oldest = state.audit().lines().next();
+        let is_whole = state.audit().base() == [0; 32]
+            || match from {
+                // All of the span is in the ring if what is older begins before it.
+                Some(from) => oldest.is_some_and(|oldest| !from.is_reached(oldest)),
+                None => lines.len() >= limit,
+            };
+        match self.inner.audit.get() {
+            Some(dir) if !is_whole => {
+                let dir = dir.clone();
+                let kept = tokio::task::spawn_blocking(move || audit::read(&dir, from, to, limit));
+                let kept = kept.await.map_err(|_| AuditError::Stopped)??;
+                Ok(merge(kept, lines, from, limit))
+            }
+            Some(_) | None => Ok(lines),
+        }
+    }
+
     fn resealed(&self) -> Result<Vec<Resealed>, SealError> {
         let keyring = &self.inner.keyring;
         let mut resealed = Vec::new();
@@ -275,6 +337,14 @@ impl Handle {
         }
         Ok(resealed)
     }
+}
+
+/// Joins what the files have with what the state has: each may hold lines that the other one has not.
+fn merge(kept: Vec<Line>, held: Vec<Line>, from: Option<Point>, limit: usize) -> Vec<Line> {
+    let mut lines: std::collections::BTreeMap<u64, Line> = kept.into_iter().map(|line| (line.index, line)).collect();
+    lines.extend(held.into_iter().map(|line| (line.index, line)));
+    let surplus = if from.is_some() { 0 } else { lines.len().saturating_sub(limit) };
+    lines.into_values().skip(surplus).take(limit).collect()
 }
 
 #[cfg(test)]

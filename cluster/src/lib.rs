@@ -6,6 +6,7 @@
 //! `state` knows nothing of how commands are ordered, `consensus` knows no noun; [`Handle`] joins them.
 #![deny(clippy::iter_over_hash_type)]
 
+pub mod audit;
 pub mod clock;
 pub mod consensus;
 pub mod seal;

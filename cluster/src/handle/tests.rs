@@ -124,3 +124,37 @@ async fn the_bound_of_freshness_is_that_of_the_policies() {
 
     assert_eq!(handle.freshness(), None);
 }
+
+/// Waits until the files of a directory hold so many lines.
+async fn eventually_kept(dir: &std::path::Path, lines: u64) {
+    let kept = async {
+        while audit::verify(dir).map_or(0, |report| report.lines) < lines {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), kept).await.expect("the lines are not written");
+}
+
+#[tokio::test]
+async fn the_audit_is_read_from_the_files_where_the_state_has_forgotten_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = local();
+    tokio::spawn(handle.keep_audit(dir.path(), audit::Settings::default()).unwrap());
+    for revision in 0..1_100 {
+        handle.propose(Note::default(), put_defaults(revision)).await.unwrap();
+        if revision % 500 == 0 {
+            eventually_kept(dir.path(), revision + 1).await;
+        }
+    }
+    eventually_kept(dir.path(), 1_100).await;
+    let indexes = async |from: Option<u64>, to: Option<u64>, limit| {
+        let lines = handle.audit(from.map(Point::Index), to.map(Point::Index), limit).await.unwrap();
+        lines.iter().map(|line| line.index).collect::<Vec<_>>()
+    };
+
+    assert_eq!(indexes(Some(1), None, 2_000).await, (1..=1_100).collect::<Vec<_>>());
+    assert_eq!(indexes(Some(99), Some(102), 10).await, [99, 100, 101, 102]);
+    assert_eq!(indexes(Some(1_000), None, 2).await, [1_000, 1_001]);
+    assert_eq!(indexes(None, None, 2).await, [1_099, 1_100]);
+    assert_eq!(indexes(None, Some(3), 2).await, [2, 3]);
+}

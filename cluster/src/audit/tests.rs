@@ -1,0 +1,170 @@
+use std::path::Path;
+
+use troupe_proto::command::{Change, Command, Entry, Note, Origin};
+use troupe_proto::id::{KeyId, NodeId};
+use troupe_proto::secret::KeyHash;
+use troupe_proto::spec::Key;
+
+use super::*;
+use crate::state::State;
+
+const SMALL: Settings = Settings { file_bytes: 2_000, files_max: 3 };
+
+/// Puts a key, as entry number `index` of the log, asked for at `index` seconds.
+fn put(state: &mut State, index: u64) {
+    let name = format!("key-{index}");
+    let key = Key {
+        hash: KeyHash::of(name.as_bytes()),
+        models: None,
+        expires: None,
+        metadata: Default::default(),
+        pin: false,
+    };
+    let command = Command::Change { base: state.revision(), changes: vec![Change::PutKey(KeyId::new(&name), key)] };
+    let note = Note { actor: "test".to_owned(), at: i64::try_from(index).unwrap() * 1_000, ..Note::default() };
+    let origin = Origin { node: NodeId(1), incarnation: 1, seq: index, settled: index };
+    state.apply(index, &Entry { origin, note, command });
+}
+
+fn state(entries: u64) -> State {
+    let mut state = State::default();
+    (1..=entries).for_each(|index| put(&mut state, index));
+    state
+}
+
+fn written(dir: &Path, entries: u64, settings: Settings) -> State {
+    let state = state(entries);
+    Writer::open(dir, settings).unwrap().catch_up(&state).unwrap();
+    state
+}
+
+fn indexes(lines: &[crate::state::audit::Line]) -> Vec<u64> {
+    lines.iter().map(|line| line.index).collect()
+}
+
+#[test]
+fn what_is_written_is_linked_to_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = state(3);
+    let mut writer = Writer::open(dir.path(), Settings::default()).unwrap();
+
+    assert_eq!(writer.catch_up(&state).unwrap(), 3);
+    assert_eq!(writer.catch_up(&state).unwrap(), 0);
+    put(&mut state, 4);
+    assert_eq!(writer.catch_up(&state).unwrap(), 1);
+
+    let report = verify(dir.path()).unwrap();
+    assert_eq!(report, Report { lines: 4, span: Some((1, 4)), gaps: Vec::new(), head: state.audit().head() });
+}
+
+#[test]
+fn a_writer_goes_on_where_the_files_end_and_not_behind_an_older_state() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 5, Settings::default());
+    let mut writer = Writer::open(dir.path(), Settings::default()).unwrap();
+
+    assert_eq!(writer.catch_up(&state(2)).unwrap(), 0, "a node that starts goes through what it had");
+    assert_eq!(writer.catch_up(&state(7)).unwrap(), 2);
+
+    assert_eq!(verify(dir.path()).unwrap().lines, 7);
+}
+
+#[test]
+fn a_line_that_a_crash_cut_short_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 3, Settings::default());
+    let path = files::path(dir.path(), 1);
+    let whole = std::fs::read(&path).unwrap();
+    let two = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
+
+    for cut in two..whole.len() {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let mut writer = Writer::open(dir.path(), Settings::default()).unwrap();
+
+        assert_eq!(writer.catch_up(&state(3)).unwrap(), 1, "cut at {cut}");
+        assert_eq!(std::fs::read(&path).unwrap(), whole, "cut at {cut}");
+    }
+}
+
+#[test]
+fn each_altered_byte_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = written(dir.path(), 3, Settings::default());
+    let path = files::path(dir.path(), 1);
+    let whole = std::fs::read(&path).unwrap();
+
+    for at in 0..whole.len() {
+        let mut altered = whole.clone();
+        altered[at] ^= 1;
+        std::fs::write(&path, &altered).unwrap();
+
+        assert!(verify(dir.path()).is_err(), "byte {at} of {}", whole.len());
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(verify(dir.path()).unwrap().head, state.audit().head());
+}
+
+#[test]
+fn a_line_that_was_taken_out_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 4, Settings::default());
+    let path = files::path(dir.path(), 1);
+    let text = std::fs::read_to_string(&path).unwrap();
+
+    for out in 1..3 {
+        let rest: Vec<&str> = text.lines().enumerate().filter(|(at, _)| *at != out).map(|(_, line)| line).collect();
+        std::fs::write(&path, rest.join("\n") + "\n").unwrap();
+
+        let error = verify(dir.path()).unwrap_err();
+
+        assert!(matches!(error, AuditError::Broken { number, .. } if number == out + 1), "{error}");
+    }
+}
+
+#[test]
+fn files_are_changed_in_time_and_the_oldest_go_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::default();
+    let mut writer = Writer::open(dir.path(), SMALL).unwrap();
+
+    for index in 1..=100 {
+        put(&mut state, index);
+        writer.catch_up(&state).unwrap();
+    }
+
+    let numbers = files::numbers(dir.path()).unwrap();
+    assert_eq!(numbers.len(), 3);
+    assert!(numbers[0] > 1, "{numbers:?}");
+    let report = verify(dir.path()).unwrap();
+    assert_eq!((report.span.unwrap().1, report.head), (100, state.audit().head()));
+    std::fs::remove_file(files::path(dir.path(), numbers[1])).unwrap();
+    assert!(verify(dir.path()).is_err(), "a file that is missing is seen");
+}
+
+#[test]
+fn a_node_that_missed_lines_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 2, Settings::default());
+    let late = state(1_200);
+    let mut writer = Writer::open(dir.path(), Settings::default()).unwrap();
+
+    assert_eq!(writer.catch_up(&late).unwrap(), 1_000);
+
+    let report = verify(dir.path()).unwrap();
+    assert_eq!(report.lines, 1_002);
+    assert_eq!(report.gaps, [Gap { before: state(2).audit().head(), behind: late.audit().base() }]);
+    assert_eq!(report.head, late.audit().head());
+}
+
+#[test]
+fn lines_are_read_by_index_and_by_time() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 9, Settings { file_bytes: 1_000, files_max: 100 });
+    let read = |from, to, limit| indexes(&read(dir.path(), from, to, limit).unwrap());
+
+    assert_eq!(read(Some(Point::Index(3)), Some(Point::Index(5)), 100), [3, 4, 5]);
+    assert_eq!(read(Some(Point::Index(3)), None, 2), [3, 4]);
+    assert_eq!(read(None, None, 2), [8, 9]);
+    assert_eq!(read(None, Some(Point::Index(4)), 2), [3, 4]);
+    assert_eq!(read(Some(Point::At(2_500)), Some(Point::At(4_000)), 100), [3, 4]);
+}
