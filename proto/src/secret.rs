@@ -146,6 +146,11 @@ impl KeyHash {
         Self(Sha256::digest(secret).into())
     }
 
+    /// Its bytes.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Reads 64 hexadecimal digits, with or without `sha256:` before them.
     pub fn from_hex(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("sha256:").unwrap_or(text).as_bytes();

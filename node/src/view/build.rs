@@ -12,7 +12,8 @@ use troupe_proto::id::{ModelId, ProviderId, Revision, TargetId};
 use troupe_proto::spec::{self, Affinity, Auth, OnBreak, Rules, Spec, Wire};
 use troupe_proto::unit::Wait;
 
-use super::{CallLimits, Credential, Key, Member, Pool, Provider, Retries, View};
+use super::keys::Keys;
+use super::{CallLimits, Credential, Member, Pool, Pools, Provider, Retries, View};
 use crate::telemetry::quiet::Quiet;
 use crate::upstream::{Endpoint, TlsError};
 
@@ -45,8 +46,19 @@ pub enum BuildError {
 
 /// A view that lacks only what is learned.
 pub struct Draft {
-    view: View,
-    pools: Vec<PoolDraft>,
+    revision: Revision,
+    keys: Keys,
+    spec: Spec,
+    pools: PoolsDraft,
+}
+
+enum PoolsDraft {
+    /// Nothing that they are made of has changed.
+    Kept(Arc<Pools>),
+    New {
+        pools: Vec<PoolDraft>,
+        endpoints: Vec<Arc<Endpoint>>,
+    },
 }
 
 struct PoolDraft {
@@ -63,6 +75,28 @@ impl Draft {
     /// # Errors
     /// [`BuildError`]; the old view stays usable.
     pub fn of(spec: &Spec, revision: Revision, old: &View) -> Result<Self, BuildError> {
+        let keys = old.keys.changed(&old.spec.keys, &spec.keys);
+        let is_kept = spec.providers == old.spec.providers
+            && spec.models == old.spec.models
+            && spec.defaults == old.spec.defaults;
+        let pools = if is_kept { PoolsDraft::Kept(old.pools.clone()) } else { PoolsDraft::of(spec, &old.pools)? };
+        Ok(Self { revision, keys, spec: spec.clone(), pools })
+    }
+
+    /// Joins the draft with what is learned of each pool; `lay_out` gives a cell per pool, in the same order. It is not
+    /// asked where the pools stay as they are.
+    pub fn finish(self, lay_out: impl FnOnce(Vec<PoolLayout>) -> Vec<Arc<PoolCell>>) -> View {
+        let Self { revision, keys, spec, pools } = self;
+        let pools = match pools {
+            PoolsDraft::Kept(pools) => pools,
+            PoolsDraft::New { pools, endpoints } => Arc::new(finish_pools(pools, endpoints, lay_out)),
+        };
+        View { revision, keys, pools, spec }
+    }
+}
+
+impl PoolsDraft {
+    fn of(spec: &Spec, old: &Pools) -> Result<Self, BuildError> {
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
         let mut providers = BTreeMap::new();
         for (id, provider) in &spec.providers {
@@ -79,38 +113,38 @@ impl Draft {
             providers.insert(id, ready_provider(id, provider, endpoint)?);
         }
         let pools = spec.models.iter().map(|(id, model)| pool(spec, id, model, &providers)).collect();
-        let keys = spec.keys.iter().map(|(id, key)| (key.hash, Arc::new(ready_key(id, key)))).collect();
-        Ok(Self { view: View { revision, keys, endpoints, ..View::default() }, pools })
+        Ok(Self::New { pools, endpoints })
     }
+}
 
-    /// Joins the draft with what is learned of each pool; `lay_out` gives a cell per pool, in the same order.
-    pub fn finish(self, lay_out: impl FnOnce(Vec<PoolLayout>) -> Vec<Arc<PoolCell>>) -> View {
-        let Self { mut view, pools } = self;
-        let cells = lay_out(pools.iter().map(|pool| pool.layout.clone()).collect());
-        let mut exact = HashMap::new();
-        for (draft, cell) in pools.into_iter().zip(cells) {
-            let PoolDraft { id, members, total, layout: _, model } = draft;
-            let pool = Arc::new(Pool {
-                id: id.clone(),
-                members,
-                fallbacks: model.fallbacks,
-                total,
-                cell,
-                hedge_after: model.hedge.map(|hedge| hedge.after.0),
-                is_sticky: model.affinity == Affinity::Prefix,
-                continues: model.on_break == OnBreak::Continue,
-            });
-            match id.as_str().strip_suffix('*') {
-                Some(prefix) => view.open.push((Box::from(prefix), pool)),
-                None => {
-                    exact.insert(Box::from(id.as_str()), pool);
-                }
+fn finish_pools(
+    drafts: Vec<PoolDraft>,
+    endpoints: Vec<Arc<Endpoint>>,
+    lay_out: impl FnOnce(Vec<PoolLayout>) -> Vec<Arc<PoolCell>>,
+) -> Pools {
+    let cells = lay_out(drafts.iter().map(|pool| pool.layout.clone()).collect());
+    let (mut exact, mut open) = (HashMap::new(), Vec::new());
+    for (draft, cell) in drafts.into_iter().zip(cells) {
+        let PoolDraft { id, members, total, layout: _, model } = draft;
+        let pool = Arc::new(Pool {
+            id: id.clone(),
+            members,
+            fallbacks: model.fallbacks,
+            total,
+            cell,
+            hedge_after: model.hedge.map(|hedge| hedge.after.0),
+            is_sticky: model.affinity == Affinity::Prefix,
+            continues: model.on_break == OnBreak::Continue,
+        });
+        match id.as_str().strip_suffix('*') {
+            Some(prefix) => open.push((Box::from(prefix), pool)),
+            None => {
+                exact.insert(Box::from(id.as_str()), pool);
             }
         }
-        view.exact = exact;
-        view.open.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        view
     }
+    open.sort_by_key(|(prefix, _): &(Box<str>, _)| std::cmp::Reverse(prefix.len()));
+    Pools { exact, open, endpoints }
 }
 
 fn pool(spec: &Spec, id: &ModelId, model: &spec::Model, providers: &BTreeMap<&ProviderId, Ready>) -> PoolDraft {
@@ -126,10 +160,6 @@ fn pool(spec: &Spec, id: &ModelId, model: &spec::Model, providers: &BTreeMap<&Pr
         hedge: model.hedge.map(|hedge| HedgeRules { budget: hedge.budget }),
     };
     PoolDraft { id: id.clone(), members, total, layout, model: model.clone() }
-}
-
-fn ready_key(id: &troupe_proto::id::KeyId, key: &spec::Key) -> Key {
-    Key { id: id.clone(), may_pin: key.pin, models: key.models.clone(), expires: key.expires }
 }
 
 /// A provider with its credentials.

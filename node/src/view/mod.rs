@@ -3,6 +3,7 @@
 //! A view is built on the control plane whenever the agreed state changes, and never changes afterwards.
 
 mod build;
+mod keys;
 mod near;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use troupe_actors::PoolCell;
 use troupe_dialect::{Dialect, Operation};
 use troupe_proto::id::{CredentialId, KeyId, ModelId, ProviderId, Revision, TargetId};
 use troupe_proto::secret::KeyHash;
-use troupe_proto::spec::Pattern;
+use troupe_proto::spec::{Pattern, Spec};
 
 pub use build::{BuildError, Draft};
 
@@ -26,7 +27,16 @@ use crate::upstream::Endpoint;
 pub struct View {
     /// The revision it was built from.
     pub revision: Revision,
-    keys: HashMap<KeyHash, Arc<Key>>,
+    keys: keys::Keys,
+    /// Shared with the next view where no provider, model or default changed.
+    pools: Arc<Pools>,
+    /// What it was built of, to see what the next one changes.
+    spec: Spec,
+}
+
+/// The models that clients can ask for.
+#[derive(Default)]
+struct Pools {
     exact: HashMap<Box<str>, Arc<Pool>>,
     /// Wildcards, the longest beginning first.
     open: Vec<(Box<str>, Arc<Pool>)>,
@@ -145,9 +155,10 @@ impl View {
 
     /// The pool that serves a model by this name: the one of exactly this name, else the longest wildcard that fits.
     pub fn pool(&self, asked: &str) -> Option<&Arc<Pool>> {
-        self.exact
+        self.pools
+            .exact
             .get(asked)
-            .or_else(|| self.open.iter().find(|(prefix, _)| asked.starts_with(&**prefix)).map(|(_, pool)| pool))
+            .or_else(|| self.pools.open.iter().find(|(prefix, _)| asked.starts_with(&**prefix)).map(|(_, pool)| pool))
     }
 
     /// A provider and one of its credentials, as some pool has them.
@@ -161,25 +172,25 @@ impl View {
 
     /// Every pool, by its configured name.
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        self.exact.values().chain(self.open.iter().map(|(_, pool)| pool))
+        self.pools.exact.values().chain(self.pools.open.iter().map(|(_, pool)| pool))
     }
 
     /// The configured names, wildcards left out, in order.
     pub fn model_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.exact.keys().map(|name| &**name).collect();
+        let mut names: Vec<&str> = self.pools.exact.keys().map(|name| &**name).collect();
         names.sort_unstable();
         names
     }
 
     /// Names of models that this key may use and that look like `asked`, the nearest first.
     pub fn near_names(&self, asked: &str, key: &Key) -> Vec<String> {
-        let allowed = self.exact.keys().map(|name| &**name).filter(|name| key.may_use(name));
+        let allowed = self.pools.exact.keys().map(|name| &**name).filter(|name| key.may_use(name));
         near::nearest(asked, allowed)
     }
 
     /// Counts of keys, models and endpoints, for status pages.
     pub fn sizes(&self) -> (usize, usize, usize) {
-        (self.keys.len(), self.exact.len() + self.open.len(), self.endpoints.len())
+        (self.keys.len(), self.pools.exact.len() + self.pools.open.len(), self.pools.endpoints.len())
     }
 }
 

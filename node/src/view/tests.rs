@@ -158,6 +158,20 @@ async fn a_target_whose_secret_address_or_headers_changed_is_another_one() {
     }
 }
 
+#[tokio::test]
+async fn a_change_of_keys_alone_leaves_the_pools_as_they_are() {
+    let old = built(&spec(), Revision(1), &View::default()).await;
+    let mut changed = spec();
+    changed.keys.get_mut("k").unwrap().hash = KeyHash::of(b"another");
+
+    let new = Draft::of(&changed, Revision(2), &old).unwrap().finish(|_| unreachable!("nothing is laid out anew"));
+
+    assert!(Arc::ptr_eq(&old.pools, &new.pools));
+    assert_eq!(new.revision, Revision(2));
+    assert!(new.key(&KeyHash::of(b"secret")).is_none());
+    assert!(new.key(&KeyHash::of(b"another")).is_some());
+}
+
 #[test]
 fn azure_has_the_deployment_in_the_path() {
     let mut spec = spec();
