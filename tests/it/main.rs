@@ -4,6 +4,7 @@
 mod admin;
 mod bad_input;
 mod breakers;
+mod certificates;
 mod cli;
 mod controls;
 mod credentials;

@@ -20,6 +20,7 @@ pub mod crew;
 pub mod events;
 pub mod eventually;
 pub mod load;
+pub mod simnet;
 pub mod world;
 
 pub use client::{Client, Reply, Stream};

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod admin;
+mod ca;
 mod config;
 mod dev;
 mod dev_cluster;
@@ -44,6 +45,12 @@ enum Command {
     /// Asks a running node about its routes.
     #[command(subcommand)]
     Route(route::Command),
+    /// Makes the certificate authority of a cluster.
+    #[command(subcommand)]
+    Ca(ca::Ca),
+    /// Issues and shows certificates of nodes.
+    #[command(subcommand)]
+    Cert(ca::Cert),
 }
 
 /// What a command came to; the numbers are a contract with scripts.
@@ -77,6 +84,8 @@ pub fn main() -> ExitCode {
         Command::Dev(flags) => dev::run(*flags),
         Command::Config(command) => config::run(&command),
         Command::Route(command) => route::run(&command),
+        Command::Ca(command) => ca::run(&command),
+        Command::Cert(command) => ca::run_cert(&command),
     };
     telemetry::log::flush(LOG_FLUSH);
     match result {
