@@ -9,8 +9,11 @@
 pub mod audit;
 pub mod clock;
 pub mod consensus;
+pub mod membership;
+pub mod raft;
 pub mod seal;
 pub mod state;
+pub mod storage;
 pub mod transport;
 
 mod desk;

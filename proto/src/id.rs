@@ -89,6 +89,12 @@ impl fmt::Display for NodeId {
     }
 }
 
+impl From<u64> for NodeId {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 impl std::str::FromStr for NodeId {
     type Err = std::num::ParseIntError;
 

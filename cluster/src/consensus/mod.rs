@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bincode::{Decode, Encode};
 use tokio::sync::watch;
 use troupe_proto::id::NodeId;
 use troupe_proto::wire::{Message, WireError};
@@ -86,7 +87,7 @@ pub trait Consensus<M: Machine>: Send + Sync {
 }
 
 /// A change of who takes part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Reshape {
     /// Lets a node have everything without a vote.
     AddLearner {

@@ -1,0 +1,67 @@
+//! A machine for tests: adds numbers, and remembers which.
+
+use bincode::{Decode, Encode};
+use troupe_proto::wire::{self, Message, WireError};
+
+use crate::consensus::Machine;
+
+/// The sum of all numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Counter {
+    pub(crate) sum: u64,
+    pub(crate) added: Vec<u64>,
+    /// Makes snapshots large.
+    pub(crate) ballast: Vec<u8>,
+}
+
+impl Message for Counter {
+    const KIND: u16 = 900;
+    const SCHEMA: u16 = 1;
+    const LIMIT: usize = 8 << 20;
+}
+
+/// Adds a number.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Add(pub(crate) u64);
+
+impl Message for Add {
+    const KIND: u16 = 901;
+    const SCHEMA: u16 = 1;
+    const LIMIT: usize = 64;
+}
+
+/// The sum after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Sum(pub(crate) u64);
+
+impl Message for Sum {
+    const KIND: u16 = 902;
+    const SCHEMA: u16 = 1;
+    const LIMIT: usize = 64;
+}
+
+impl Machine for Counter {
+    type Command = Add;
+    type Reply = Sum;
+
+    /// A number that was added before is not added again: what a real machine knows by an entry's origin.
+    fn apply(&mut self, _index: u64, Add(number): &Add) -> Sum {
+        if !self.added.contains(number) {
+            self.sum += number;
+            self.added.push(*number);
+        }
+        Sum(self.sum)
+    }
+
+    fn version(&self) -> u64 {
+        self.sum
+    }
+
+    fn save(&self) -> Result<Vec<u8>, WireError> {
+        wire::encode(self)
+    }
+
+    fn load(bytes: &[u8]) -> Result<Self, WireError> {
+        wire::decode(bytes)
+    }
+}
