@@ -13,6 +13,8 @@ pub struct PoolLayout {
     pub id: ModelId,
     /// Its members; views name them by their place here.
     pub members: Vec<MemberLayout>,
+    /// Whether calls that it cannot serve go on to other pools.
+    pub has_fallbacks: bool,
     /// How much may be tried again.
     pub retries: RetryRules,
     /// How much may be hedged; `None`: nothing.

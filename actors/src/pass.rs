@@ -50,6 +50,8 @@ pub struct Pass {
     began: Instant,
     /// The call's place on probation, while its verdict is out.
     place: Option<Place>,
+    /// Whether the target rests, and is asked because there is no other.
+    is_spared: bool,
     /// The name asked for, where a first success makes it a target of its own.
     unknown: Option<Box<str>>,
     has_succeeded: bool,
@@ -70,14 +72,15 @@ pub(crate) struct Entry {
     pub(crate) lane: usize,
     pub(crate) began: Instant,
     pub(crate) place: Option<Place>,
+    pub(crate) is_spared: bool,
     pub(crate) unknown: Option<Box<str>>,
 }
 
 impl Pass {
     /// The call is counted as in flight already.
     pub(crate) fn new(entry: Entry) -> Self {
-        let Entry { pool, member, target, lane, began, place, unknown } = entry;
-        Self { pool, member, target, lane, began, place, unknown, has_succeeded: false, has_failed: false }
+        let Entry { pool, member, target, lane, began, place, is_spared, unknown } = entry;
+        Self { pool, member, target, lane, began, place, is_spared, unknown, has_succeeded: false, has_failed: false }
     }
 
     /// Where the call goes.
@@ -114,6 +117,11 @@ impl Pass {
         if let Some(asked) = self.unknown.take() {
             // Refused when the door is full; the next success of that name asks again.
             self.pool.asks.post(Ask { member: self.member.at, asked }).ok();
+        }
+        if self.is_spared {
+            let now = (self.pool.now)();
+            let until = now.checked_add(self.member.rules.window).unwrap_or(now);
+            self.target.gate.serves(until, self.target.epoch);
         }
         if self.place.is_some() {
             let at = first_token.and_then(|took| self.began.checked_add(took)).unwrap_or_else(self.pool.now);

@@ -88,9 +88,13 @@ impl Breakers {
         let before = breaker.rest_in_force();
         let effect = breaker.on(event, at, self.house.dice(), &rules);
         let is_news = breaker.slow_from().is_some();
+        let serves_until = breaker.serves_until(rules.window);
         target.breaker.publish(breaker, at);
         match effect {
             Some(Effect::Rests { until, why }) => {
+                if let Some(until) = serves_until.filter(|_| why.is_soft()) {
+                    target.gate.serves(until, target.epoch);
+                }
                 target.gate.rests(until, why, target.epoch);
                 let rest_ms = u64::try_from(until.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
                 if rest_ms >= LOG_REST_MS {

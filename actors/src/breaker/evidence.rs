@@ -81,3 +81,24 @@ impl Evidence {
         *self = Self::default();
     }
 }
+
+/// Whether a target serves, as its failures tell: each brings along how many calls went well before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Served {
+    succeeded: u64,
+    /// When calls were last seen to have gone well. They may have been a while before that, so a target counts as one
+    /// that serves for at most a window after its first failure.
+    at: Option<Instant>,
+}
+
+impl Served {
+    pub(crate) fn note(&mut self, now: Instant, tally: Tally) {
+        if tally.succeeded != self.succeeded {
+            *self = Self { succeeded: tally.succeeded, at: Some(now) };
+        }
+    }
+
+    pub(crate) fn until(self, window: Duration) -> Option<Instant> {
+        self.at?.checked_add(window)
+    }
+}

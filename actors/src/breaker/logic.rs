@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::evidence::Evidence;
+use super::evidence::{Evidence, Served};
 use super::view::Why;
 use crate::layout::TargetRules;
 use crate::traffic::Tally;
@@ -114,6 +114,7 @@ pub(crate) struct Breaker {
     phase: Phase,
     ill: Evidence,
     busy: Evidence,
+    served: Served,
     /// Whether a probe ended the last rest, and how many such ends in a row the next call refuted.
     is_probes_word: bool,
     refuted: u32,
@@ -132,6 +133,7 @@ impl Breaker {
             phase: Phase::Closed { slow_from: None },
             ill: Evidence::default(),
             busy: Evidence::default(),
+            served: Served::default(),
             is_probes_word: false,
             refuted: 0,
             suspect_since: None,
@@ -172,6 +174,7 @@ impl Breaker {
         match verdict {
             Verdict::Works => None,
             Verdict::Ill { is_unreachable, retry_after, tally } => {
+                self.served.note(now, tally);
                 if self.ill.count(now, tally, rules) {
                     return Some(self.trip(is_unreachable, retry_after, now, dice, rules));
                 }
@@ -365,6 +368,11 @@ impl Breaker {
     /// How many calls in a row found that the credential is no good; those begun before the rest are not counted.
     pub(crate) fn refusals(&self) -> u32 {
         self.refusals
+    }
+
+    /// Until when it counts as one that serves, though failures may say that it rests.
+    pub(crate) fn serves_until(&self, window: Duration) -> Option<Instant> {
+        self.served.until(window)
     }
 
     /// Until when it rests and why, also after that time: half-open.

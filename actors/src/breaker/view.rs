@@ -105,10 +105,12 @@ pub(crate) struct Place(u64);
 ///
 /// `rest` is written by the breaker's actor only: 0, or the end of the rest in milliseconds and its reason. `place` is
 /// written by calls, and says who is on probation: 0 nobody, an even number the call with that ticket, an odd one that
-/// its verdict is on the way since then.
+/// its verdict is on the way since then. `serves` is until when it counts as one that serves, in milliseconds: a pool that
+/// has no other asks it though it rests for failures, and each call that goes well makes that longer.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     rest: AtomicU64,
+    serves: AtomicU64,
     place: AtomicU64,
     tickets: AtomicU64,
 }
@@ -117,6 +119,20 @@ impl Gate {
     pub(crate) fn rests(&self, until: Instant, why: Why, epoch: Epoch) {
         let until = epoch.millis_rounded_up(until).min(u64::MAX >> 3);
         self.rest.store((until << 3) | why.bits(), Ordering::Release);
+    }
+
+    pub(crate) fn serves(&self, until: Instant, epoch: Epoch) {
+        self.serves.fetch_max(epoch.millis(until), Ordering::AcqRel);
+    }
+
+    /// Whether it rests, or did and has yet to show that it is back.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.rest.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether calls went well of late, as far as its failures and the calls since then tell.
+    pub(crate) fn is_serving(&self, now: Instant, epoch: Epoch) -> bool {
+        epoch.millis(now) < self.serves.load(Ordering::Acquire)
     }
 
     /// Ends the rest, not the doubt: one call may try.

@@ -111,8 +111,9 @@ impl PoolCell {
 
     /// Whether a target of a member takes a call now.
     pub fn standing(&self, member: usize, target: &Target, now: Instant) -> Standing {
+        let ignores_rests = self.ignores_rests_of(member, target, &target.id.model, now);
         let Some(member) = self.members.get(member) else { return Standing::Full { limit: 0 } };
-        let standing = target.gate.standing(now, self.is_panicking(now), self.epoch);
+        let standing = target.gate.standing(now, ignores_rests, self.epoch);
         let traffic = member.names.as_ref().map_or(&target.traffic, |names| &names.traffic);
         let limit =
             member.rules.concurrency.and_then(|_| traffic.limit()).filter(|limit| traffic.in_flight() >= *limit);
@@ -121,6 +122,40 @@ impl PoolCell {
             // A single call on probation is no load.
             (Standing::Ready | Standing::Probation | Standing::Probed, _) => standing,
             (Standing::Resting { .. } | Standing::Full { .. }, _) => standing,
+        }
+    }
+
+    /// Whether rests for failures of this target are ignored, because its pool panics or has no other to ask.
+    ///
+    /// A stall of this node looks like the death of everybody, and the last one that serves is asked all the same: while
+    /// calls go well now and then, that is better than to refuse them all.
+    fn ignores_rests_of(&self, member: usize, target: &Target, asked: &str, now: Instant) -> bool {
+        target.gate.is_resting()
+            && (self.is_panicking(now)
+                || (target.gate.is_serving(now, self.epoch) && self.has_only(member, asked, now)))
+    }
+
+    /// Whether calls of a name have nowhere else to go than to this member now: no other takes calls, and there are no
+    /// fallbacks. One on probation may be dead still.
+    fn has_only(&self, member: usize, asked: &str, now: Instant) -> bool {
+        let mut others = (0..self.members.len()).filter(|other| *other != member);
+        let takes_calls = |other| {
+            let other = self.target(other, asked);
+            other.is_some_and(|other| match other.gate.standing(now, false, self.epoch) {
+                Standing::Ready | Standing::Full { .. } => true,
+                Standing::Probation | Standing::Probed | Standing::Resting { .. } => false,
+            })
+        };
+        !self.layout.has_fallbacks && !others.any(takes_calls)
+    }
+
+    /// Whether a member rests for failures and is asked all the same.
+    pub fn is_spared(&self, member: usize, target: &Target, now: Instant) -> bool {
+        match target.gate.standing(now, false, self.epoch) {
+            Standing::Ready | Standing::Full { .. } => false,
+            Standing::Probation | Standing::Probed | Standing::Resting { .. } => {
+                self.standing(member, target, now) == Standing::Ready
+            }
         }
     }
 
@@ -136,15 +171,15 @@ impl PoolCell {
         lane: usize,
         now: Instant,
     ) -> Result<Pass, Standing> {
+        let ignores_rests = self.ignores_rests_of(member, target, asked, now);
         let member = self.members.get(member).ok_or(Standing::Full { limit: 0 })?;
-        let is_panicking = self.is_panicking(now);
         let gate = &target.gate;
-        let place = match gate.standing(now, is_panicking, self.epoch) {
+        let place = match gate.standing(now, ignores_rests, self.epoch) {
             Standing::Ready => None,
             Standing::Probation => match gate.take_place(now, self.epoch) {
                 // The breaker may have decided since it was looked at: what holds is what it says now that the place is
                 // ours, and nobody else can get it to decide again.
-                Some(place) => match gate.standing_in_place(now, is_panicking, self.epoch) {
+                Some(place) => match gate.standing_in_place(now, ignores_rests, self.epoch) {
                     Standing::Probation => Some(place),
                     Standing::Ready => {
                         gate.leave(&place);
@@ -155,7 +190,7 @@ impl PoolCell {
                         return Err(other);
                     }
                 },
-                None => match gate.standing(now, is_panicking, self.epoch) {
+                None => match gate.standing(now, ignores_rests, self.epoch) {
                     Standing::Ready => None,
                     Standing::Probation | Standing::Probed => return Err(Standing::Probed),
                     other @ (Standing::Resting { .. } | Standing::Full { .. }) => return Err(other),
@@ -177,8 +212,9 @@ impl PoolCell {
             }
             None => None,
         };
+        let is_spared = ignores_rests && place.is_none();
         let (pool, member, target) = (self.clone(), member.clone(), target.clone());
-        Ok(Pass::new(Entry { pool, member, target, lane, began: now, place, unknown }))
+        Ok(Pass::new(Entry { pool, member, target, lane, began: now, place, is_spared, unknown }))
     }
 
     /// Counts the call as in flight, at its target and at a wildcard member.

@@ -44,7 +44,7 @@ async fn whoever_falls_however_often_no_call_fails_and_what_was_learned_stays() 
 
             // And it does its work again.
             assert_eq!(world.cell().view().members[0].latency_us, 40_000, "{role:?} {end:?}");
-            world.rest(0, unreachable()).await;
+            world.rest(0, failure(Fault::Credential)).await;
             world.script(Script::Says(Probed::Alive));
             world.eventually("it is probed", |world| world.standing(0) == Standing::Probation).await;
             assert_eq!(world.dropped(Role::Breaker), 0);

@@ -16,7 +16,7 @@ async fn a_pool_that_did_not_change_keeps_its_cell() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_stays_keeps_what_was_learned_of_it() {
-    let mut world = World::one().await;
+    let mut world = World::start(vec![pool("chat", vec![member("p", "m"), member("q", "n")])]).await;
     world.succeed(0, millis(70)).unwrap();
     world.settle().await;
     world.rest(0, failure(Fault::Provider)).await;

@@ -2,6 +2,7 @@
 
 mod drills;
 mod keys;
+mod last;
 mod learns;
 mod lives;
 mod probes;
@@ -74,6 +75,7 @@ fn pool(id: &str, members: Vec<MemberLayout>) -> PoolLayout {
     PoolLayout {
         id: ModelId::new(id),
         members,
+        has_fallbacks: false,
         retries: RetryRules { budget: PerMille::new(200) },
         hedge: Some(HedgeRules { budget: PerMille::new(50) }),
     }

@@ -111,11 +111,14 @@ fn pool_facts(stage: &Stage<'_>, pin: Option<&Pin>, now: Instant) -> PoolFacts {
             quota_left: report.quota.map(|quota| quota.remaining),
         })
     });
+    // The last one that serves is asked though it rests: a panic of its own.
+    let spares = (0..pool.members.len())
+        .any(|at| pool.cell.target(at, stage.asked).is_some_and(|target| pool.cell.is_spared(at, &target, now)));
     PoolFacts {
         model: pool.id.clone(),
         asked: stage.asked.to_owned(),
         is_allowed: stage.is_allowed,
-        is_panicking: learned.is_panicking,
+        is_panicking: learned.is_panicking || spares,
         retries_left: Some(pool.cell.retries.left(now)),
         members: members.collect(),
     }

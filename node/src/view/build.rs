@@ -156,6 +156,7 @@ fn pool(spec: &Spec, id: &ModelId, model: &spec::Model, providers: &BTreeMap<&Pr
     let layout = PoolLayout {
         id: id.clone(),
         members: layouts,
+        has_fallbacks: !model.fallbacks.is_empty(),
         retries: RetryRules { budget: rules.retries.budget.unwrap_or_default() },
         hedge: model.hedge.map(|hedge| HedgeRules { budget: hedge.budget }),
     };
