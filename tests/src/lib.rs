@@ -15,6 +15,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail by panicking, as tests do")]
 
 pub mod ask;
+pub mod churn;
 pub mod client;
 pub mod crew;
 pub mod events;

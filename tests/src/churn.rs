@@ -1,0 +1,185 @@
+//! Changes sent to a crew while its nodes die, and what became of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+use troupe_node::clock;
+
+use crate::crew::{ADMIN, Crew, attempt};
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was said to be made.
+    Acknowledged,
+    /// It was said not to be made, now or ever.
+    Refused,
+    /// Nothing is known of it.
+    Unknown,
+}
+
+/// Changes that were sent, and what was said about them.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// By the name of the key that each one makes.
+    pub fates: BTreeMap<String, Fate>,
+    /// When each acknowledgement came.
+    pub acknowledged: Vec<Instant>,
+}
+
+impl Ledger {
+    /// How many had this fate.
+    pub fn count(&self, fate: Fate) -> usize {
+        self.fates.values().filter(|known| **known == fate).count()
+    }
+
+    /// The longest times without an acknowledgement, one for each of `events`: the gap it falls into or begins.
+    pub fn gaps(&self, events: &[Instant]) -> Vec<Duration> {
+        let mut times = self.acknowledged.clone();
+        times.sort_unstable();
+        let near = Duration::from_secs(1);
+        let gap_after = |event: &Instant| {
+            let around = times.windows(2).filter_map(|pair| match pair {
+                [before, after] if *after > *event && *before < *event + near => Some(*after - *before),
+                _ => None,
+            });
+            around.max()
+        };
+        events.iter().filter_map(gap_after).collect()
+    }
+}
+
+/// A task that goes on making keys, each under a name of its own, until it is told to stop or has made enough.
+pub struct Writers {
+    ledger: Arc<Mutex<Ledger>>,
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// How changes are sent.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// Tasks that send, each one change at a time.
+    pub tasks: u64,
+    /// The most changes that all of them send together.
+    pub changes: u64,
+    /// The rest between two changes of one task.
+    pub pause: Duration,
+    /// What the names begin with.
+    pub prefix: String,
+}
+
+impl Writers {
+    /// Begins. Changes go to the nodes in turn.
+    pub fn start(crew: &Crew, pace: &Pace) -> Self {
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let next = Arc::new(AtomicU64::new(0));
+        let nodes: Arc<[_]> = crew.nodes.iter().map(|seat| seat.admin).collect();
+        let tasks = (0..pace.tasks).map(|_| {
+            let (ledger, stop, next) = (ledger.clone(), stop.clone(), next.clone());
+            let (nodes, pace) = (nodes.clone(), pace.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= pace.changes {
+                        return;
+                    }
+                    let name = format!("{}{number}", pace.prefix);
+                    let node = nodes[usize::try_from(number).unwrap_or(0) % nodes.len()];
+                    let fate = change(node, &name).await;
+                    let now = clock::now();
+                    let mut ledger = ledger.lock().await;
+                    ledger.fates.insert(name, fate);
+                    if fate == Fate::Acknowledged {
+                        ledger.acknowledged.push(now);
+                    }
+                    drop(ledger);
+                    sleep(pace.pause).await;
+                }
+            })
+        });
+        Self { tasks: tasks.collect(), ledger, stop }
+    }
+
+    /// Whether all changes were sent.
+    pub fn is_done(&self) -> bool {
+        self.tasks.iter().all(tokio::task::JoinHandle::is_finished)
+    }
+
+    /// Waits for the changes that are under way, and gives what became of all.
+    ///
+    /// # Panics
+    /// When a task did.
+    pub async fn stop(self) -> Ledger {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        Arc::into_inner(self.ledger).unwrap().into_inner()
+    }
+}
+
+/// Makes a key at one node.
+async fn change(admin: std::net::SocketAddr, name: &str) -> Fate {
+    let body = json!({ "secret": format!("sk-of-{name}") }).to_string();
+    let path = format!("/admin/v1/keys/{name}");
+    match attempt(admin, Method::PUT, &path, ADMIN, body).await {
+        Some(reply) if matches!(reply.status, 200 | 201) => Fate::Acknowledged,
+        Some(reply) if reply.status == 504 => Fate::Unknown,
+        Some(_) => Fate::Refused,
+        // A connection that was refused and one that broke look alike here: nothing is known.
+        None => Fate::Unknown,
+    }
+}
+
+/// What is wrong with a crew after its changes; nothing, if all is well.
+///
+/// Each acknowledged key is there, each refused one is not, none was made twice, and the nodes hold the same state.
+pub async fn verdict(crew: &Crew, ledger: &Ledger) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut hashes = BTreeSet::new();
+    for at in 0..crew.nodes.len() {
+        let name = &crew.nodes[at].name;
+        let Some(held) = keys(crew, at).await else {
+            wrong.push(format!("{name} does not list its keys"));
+            continue;
+        };
+        for (key, fate) in &ledger.fates {
+            match (fate, held.contains(key)) {
+                (Fate::Acknowledged, false) => wrong.push(format!("{name} lost {key}, which was acknowledged")),
+                (Fate::Refused, true) => wrong.push(format!("{name} has {key}, which was refused")),
+                (Fate::Acknowledged | Fate::Refused | Fate::Unknown, _) => {}
+            }
+        }
+        let status = crew.ask(at, Method::GET, "/admin/v1/cluster?hash=true", None).await;
+        let status = status.map(|reply| reply.json()).unwrap_or_default();
+        hashes.insert(status["state_hash"].as_str().unwrap_or("none").to_owned());
+    }
+    if hashes.len() != 1 || hashes.contains("none") {
+        wrong.push(format!("the nodes' states have the hashes {hashes:?}"));
+    }
+    wrong
+}
+
+/// The names of all keys, as one node lists them.
+async fn keys(crew: &Crew, at: usize) -> Option<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    let mut after = String::new();
+    loop {
+        let path = format!("/admin/v1/keys?limit=1000{after}");
+        let page = crew.ask(at, Method::GET, &path, None).await.filter(|reply| reply.status == 200)?.json();
+        let items = page["items"].as_array()?;
+        names.extend(items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)));
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => return Some(names),
+        }
+    }
+}
