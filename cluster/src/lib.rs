@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod clock;
 pub mod consensus;
+pub mod forming;
 pub mod membership;
 pub mod raft;
 pub mod seal;

@@ -105,6 +105,11 @@ impl Keyring {
         Ok(Self::new(Secret::new(key), Vec::new(), random))
     }
 
+    /// The keys that secrets can be opened with; the first one is the one they are sealed under.
+    pub fn ids(&self) -> Vec<SealKeyId> {
+        self.keys.iter().map(|(id, _)| *id).collect()
+    }
+
     /// The key that secrets are sealed under.
     pub fn current(&self) -> SealKeyId {
         self.keys.first().map_or(SealKeyId([0; 8]), |(id, _)| *id)

@@ -19,6 +19,7 @@ use troupe_proto::id::Revision;
 
 use crate::clock;
 use crate::freshness::Freshness;
+use crate::peers::Peers;
 use crate::telemetry::metrics::{Agreed, Metrics};
 use crate::view::{Draft, View};
 
@@ -35,8 +36,8 @@ const CHECK_WITHIN: Duration = Duration::from_millis(250);
 pub struct Agreement {
     handle: Handle,
     freshness: Arc<Freshness>,
-    /// A node that follows a file has nobody to ask.
-    is_alone: bool,
+    /// A node that follows a file has none.
+    peers: Option<Arc<Peers>>,
     checks: Checks,
     /// The revision that was published last. Held meanwhile, so that an older view never replaces a newer one.
     published: Mutex<Option<Revision>>,
@@ -64,9 +65,9 @@ pub enum LookedAgain {
 }
 
 impl Agreement {
-    /// Ties a node to what `handle` agrees on. `is_alone` for a node that follows a file.
-    pub fn new(handle: Handle, freshness: Arc<Freshness>, is_alone: bool) -> Self {
-        Self { handle, freshness, is_alone, checks: Checks::default(), published: Mutex::new(None) }
+    /// Ties a node to what `handle` agrees on, with whom. A node that follows a file has no peers.
+    pub fn new(handle: Handle, freshness: Arc<Freshness>, peers: Option<Arc<Peers>>) -> Self {
+        Self { handle, freshness, peers, checks: Checks::default(), published: Mutex::new(None) }
     }
 
     /// The agreed state.
@@ -81,7 +82,7 @@ impl Agreement {
 
     /// Makes sure that the view holds every key that was made anywhere before this call, if that can be had in a moment.
     pub async fn look_again(&self) -> LookedAgain {
-        if self.is_alone {
+        if self.peers.is_none() {
             return LookedAgain::Alone;
         }
         let mut answered = self.checks.answered.subscribe();
@@ -100,7 +101,7 @@ impl Agreement {
         if published.replace(state.revision()) == Some(state.revision()) {
             return;
         }
-        if !self.is_alone {
+        if self.peers.is_some() {
             self.freshness.set_bound(state.spec().policies.freshness.bound());
         }
         let spec = match self.handle.open(&state) {
@@ -122,7 +123,9 @@ impl Agreement {
     /// How agreement goes; `None` where this node follows a file.
     pub fn agreed(&self) -> Option<Agreed> {
         let now = clock::now();
-        (!self.is_alone).then(|| Agreed {
+        self.peers.as_ref().map(|peers| Agreed {
+            links: peers.transport.counts(),
+            certificate_expires: peers.certificate_expires(),
             vitals: self.handle.vitals(),
             age: self.freshness.age(now),
             is_fresh: self.freshness.is_fresh(now),

@@ -14,6 +14,7 @@ pub mod house;
 pub mod ingress;
 mod memory;
 pub mod node;
+pub mod peers;
 mod pipeline;
 pub mod telemetry;
 pub mod upstream;

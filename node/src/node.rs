@@ -28,6 +28,7 @@ use crate::flow::Flow;
 use crate::freshness::Freshness;
 use crate::house::{House, Limits, Seams};
 use crate::ingress::{Listener, ListenerOptions, Worker, WorkerOptions};
+use crate::peers::{self, Peers, PeersError};
 use crate::pipeline;
 use crate::telemetry;
 use crate::telemetry::access_log::{AccessLog, AccessLogError, Closed, Destination};
@@ -70,6 +71,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The node can agree with nobody.
+    #[error(transparent)]
+    Peers(#[from] PeersError),
     /// The supervision tree does not stand.
     #[error("the actors do not start: {0}")]
     Actors(#[source] troupe_actors::StartError),
@@ -113,6 +117,7 @@ pub struct Node {
     pub house: Arc<House>,
     /// The agreed state.
     pub cluster: Handle,
+    peers: Option<Arc<Peers>>,
     reload: Arc<Notify>,
     reloads: Arc<ReloadCounters>,
     flow: watch::Sender<Flow>,
@@ -140,8 +145,17 @@ impl Node {
         let access_log = AccessLog::start(&destination(&boot.log.access), metrics.clone())?;
         let freshness = Arc::new(Freshness::new(clock::now(), None));
         let health = Arc::new(Health::new(freshness.clone()));
-        let keyring = Keyring::ephemeral(wiring::random()).map_err(StartError::Random)?;
-        let cluster = Cluster::start_local(keyring);
+        // A node that follows a file agrees with itself, in memory: the file is what lasts.
+        let (cluster, peers) = match &boot.spec_file {
+            Some(_) => {
+                let keyring = Keyring::ephemeral(wiring::random()).map_err(StartError::Random)?;
+                (Cluster::start_local(keyring), None)
+            }
+            None => {
+                let peers = peers::start(boot, Arc::new(show_token_on_stderr)).await?;
+                (peers.handle.clone(), Some(Arc::new(peers)))
+            }
+        };
         let reloads = Arc::new(ReloadCounters::default());
         let reload = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
@@ -171,12 +185,17 @@ impl Node {
         let view = Arc::new(Published::new(View::default(), clock::now()));
         let lanes = data_threads(boot.data_threads);
         let actors = Actors::start(wiring::settings(&view, &metrics, lanes)).await.map_err(StartError::Actors)?;
-        let agreement = Arc::new(Agreement::new(cluster.clone(), freshness, true));
+        let agreement = Arc::new(Agreement::new(cluster.clone(), freshness, peers.clone()));
         let house =
             House::new(limits(boot), view, agreement, actors, health.clone(), metrics.clone(), access_log, setup.seams);
         let house = Arc::new(house);
         house.publish();
         tasks.spawn(publish_changes(house.clone()));
+        if peers.is_some() {
+            let (fresh, checks) = (house.clone(), house.clone());
+            tasks.spawn(async move { fresh.agreement.keep_fresh().await });
+            tasks.spawn(async move { checks.agreement.answer_checks(|| checks.publish()).await });
+        }
 
         let (flow, flow_seen) = watch::channel(Flow::Serving);
         let worker_options = WorkerOptions {
@@ -200,6 +219,7 @@ impl Node {
             admin_token,
             house,
             cluster,
+            peers,
             reload,
             reloads,
             flow,
@@ -212,9 +232,20 @@ impl Node {
         })
     }
 
-    /// Reads the spec file again and opens the access log again: what SIGHUP asks for.
+    /// Waits until consensus stops by itself, which a node does not survive; gives why.
+    pub async fn lost_consensus(&self) -> String {
+        match &self.peers {
+            Some(peers) => peers.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Reads the spec file and certificates again and opens the access log again: what SIGHUP asks for.
     pub fn reload(&self) {
         self.house.access_log.reopen();
+        if let Some(peers) = &self.peers {
+            peers.reload();
+        }
         self.reload.notify_one();
     }
 
@@ -279,6 +310,9 @@ impl Node {
         let mut tasks = self.tasks;
         if tokio::time::timeout(TASKS_MAX, tasks.shutdown()).await.is_err() {
             tracing::error!("a task does not end, it is left behind");
+        }
+        if let Some(peers) = &self.peers {
+            peers.stop().await;
         }
         tracing::info!("stopped");
     }
@@ -404,5 +438,15 @@ pub fn show_on_stderr(id: &KeyId, secret: &Secret<String>) {
     let text = format!("virtual key {id}: {}\n  (shown this once; only its hash is kept)\n", secret.expose());
     if let Err(error) = telemetry::log::say(&text) {
         tracing::error!(%error, key = %id, "a made key could not be shown; remove it from made-keys.json to have another");
+    }
+}
+
+/// Shows the first token of a cluster's operators on the standard error, once.
+fn show_token_on_stderr(token: &str) {
+    let text = format!(
+        "admin token of this cluster: {token}\n  (shown this once; only its hash is kept. `troupe token create` makes more)\n"
+    );
+    if let Err(error) = telemetry::log::say(&text) {
+        tracing::error!(%error, "the cluster's first admin token could not be shown; a node's own token makes another");
     }
 }

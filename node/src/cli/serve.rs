@@ -15,9 +15,6 @@ use crate::telemetry;
 pub(super) fn run(flags: &Flags) -> anyhow::Result<Exit> {
     let boot = Boot::load(flags, &variable)?;
     telemetry::log::start(boot.log.level.as_str())?;
-    if boot.spec_file.is_none() {
-        tracing::warn!("no spec file: no client may enter; name one with --spec spec.toml");
-    }
     on_control_plane(async {
         let sources = Sources::of_process(Some(boot.node.data_dir.clone()));
         let setup = Setup { sources, show: Arc::new(show_on_stderr), seams: Seams::default() };
@@ -25,6 +22,9 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<Exit> {
         tracing::info!(data = %node.data, admin = %node.admin, name = %boot.node.name, "serving");
         if let Some(file) = &node.admin_token.file {
             tracing::info!(file = %file.display(), "the admin token is kept in a file");
+        }
+        if boot.spec_file.is_none() && node.cluster.state().spec().keys.is_empty() {
+            tracing::info!("no client may enter yet: `troupe apply -f spec.toml` says what to serve and to whom");
         }
         until_told(node).await
     })
@@ -56,6 +56,10 @@ pub(super) async fn until_told(node: Node) -> anyhow::Result<Exit> {
             _ = hangup.recv() => node.reload(),
             _ = terminate.recv() => break Exit::Ok,
             _ = interrupt.recv() => break Exit::Ok,
+            why = node.lost_consensus() => {
+                tracing::error!(why, "consensus stopped here: what this node holds may be more than what is on disk, it leaves");
+                break Exit::Failed;
+            }
             () = actors.failed() => {
                 tracing::error!("supervision gave up: what is learned of providers is no longer kept, this node leaves");
                 break Exit::Failed;

@@ -141,6 +141,14 @@ pub fn new_key_secret() -> Result<Secret<String>, getrandom::Error> {
     random_text("sk-troupe-")
 }
 
+/// A new secret for a token of an operator.
+///
+/// # Errors
+/// When the system has no random bytes to give.
+pub fn new_admin_token() -> Result<Secret<String>, getrandom::Error> {
+    random_text("troupe-admin-")
+}
+
 /// 62^43 is more than 2^256, so 43 digits hold all of the bytes.
 const DIGITS: usize = 43;
 
@@ -180,7 +188,7 @@ pub fn admin_token(configured: Option<&Secret<String>>, data_dir: &Path) -> std:
     }
     let path = data_dir.join(TOKEN_FILE);
     if !path.try_exists()? {
-        let token = random_text("troupe-admin-").map_err(std::io::Error::other)?;
+        let token = new_admin_token().map_err(std::io::Error::other)?;
         Prepared::write(path.clone(), format!("{}\n", token.expose()).as_bytes())?.commit()?;
         return Ok(AdminToken { token, file: Some(path) });
     }

@@ -88,8 +88,12 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
     if level.is_empty() || (is_word && level.parse::<tracing::level_filters::LevelFilter>().is_err()) {
         return Err(unreadable());
     }
-    EnvFilter::builder().parse(level).map_err(|_| unreadable())
+    let quiet = if is_word { format!("{QUIET}{level}") } else { level.to_owned() };
+    EnvFilter::builder().parse(quiet).map_err(|_| unreadable())
 }
+
+/// Libraries that tell of every vote and every chunk at the level of news; a list of `module=level` has them speak.
+const QUIET: &str = "openraft=error,raft_log=error,chunked_wal=error,";
 
 #[cfg(test)]
 mod tests {

@@ -44,6 +44,8 @@ pub struct PeerTls {
     pub cert: Pem,
     /// The key to it.
     pub key: Pem,
+    /// The CA's own key, where this node signs for newcomers.
+    pub ca_key: Option<Pem>,
 }
 
 /// A PEM text, which may be read again where it came from a file.
@@ -201,7 +203,8 @@ fn read_tls(layers: &Layers<'_>, secrets: &Secrets<'_>) -> Option<Option<PeerTls
             let ca = pem(&ca, secrets.certificates(&ca).map(Secret::new));
             let cert = pem(&cert, secrets.certificates(&cert).map(Secret::new));
             let key = pem(&key, secrets.private_key(&key));
-            Some(Some(PeerTls { ca: ca?, cert: cert?, key: key? }))
+            let ca_key = layers.get(&CLUSTER_TLS, "ca_key").map(|found| pem(&found, secrets.private_key(&found)));
+            Some(Some(PeerTls { ca: ca?, cert: cert?, key: key?, ca_key: optional(ca_key)? }))
         }
         (ca, cert, key) => {
             for given in [ca, cert, key].iter().flatten() {

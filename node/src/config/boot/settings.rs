@@ -75,10 +75,12 @@ settings! {
         "plain" "TROUPE_CLUSTER_PLAIN" "cluster-plain": "`true` or `false`" = "false",
             "Speaks to other nodes without TLS; only between loopback addresses, for trying things out.";
     }
-    CLUSTER_TLS "cluster.tls" "Who this node is to the others, by certificates of their own CA (`troupe ca`). All or none." {
+    CLUSTER_TLS "cluster.tls" "Who this node is to the others, by certificates of their own CA (`troupe ca`)." {
         "ca" "TROUPE_CLUSTER_TLS_CA" "cluster-tls-ca": "secret" = "", "The CA's PEM certificate.";
         "cert" "TROUPE_CLUSTER_TLS_CERT" "cluster-tls-cert": "secret" = "", "This node's PEM certificate.";
         "key" "TROUPE_CLUSTER_TLS_KEY" "cluster-tls-key": "secret" = "", "The PEM private key to it.";
+        "ca_key" "TROUPE_CLUSTER_TLS_CA_KEY" "cluster-tls-ca-key": "secret" = "",
+            "The CA's PEM private key, at a node that signs certificates for nodes with a join token. May be absent.";
     }
     LIMITS "limits" "What one client, and all of them, may take." {
         "header_bytes" "TROUPE_LIMITS_HEADER_BYTES" "limits-header-bytes": "size" = "32KiB",

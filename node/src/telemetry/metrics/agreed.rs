@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use troupe_cluster::consensus::{Role, Vitals, WRITE_BUCKETS_US};
+use troupe_cluster::transport::Counts;
+use troupe_cluster::transport::counts::ROUND_TRIP_BOUNDS;
 
 use super::names;
 use super::text::{Seconds, Text};
@@ -20,6 +22,10 @@ pub struct Agreed {
     pub checks_seen: u64,
     /// And those that nobody could be asked.
     pub checks_unseen: u64,
+    /// How calls of other nodes went.
+    pub links: Counts,
+    /// When the first of the certificates for other nodes ends, in seconds since 1970.
+    pub certificate_expires: Option<i64>,
 }
 
 impl Agreed {
@@ -49,6 +55,38 @@ impl Agreed {
         text.head(&names::KEY_CHECKS);
         text.sample(&names::KEY_CHECKS, &["seen"], self.checks_seen);
         text.sample(&names::KEY_CHECKS, &["unseen"], self.checks_unseen);
+        self.render_links(text);
+    }
+
+    fn render_links(&self, text: &mut Text) {
+        let links = &self.links;
+        text.head(&names::PEER_REFUSED);
+        for (direction, reasons) in [("in", &links.rejected_in), ("out", &links.rejected_out)] {
+            for (reason, count) in reasons {
+                text.sample(&names::PEER_REFUSED, &[direction, reason.word()], count);
+            }
+        }
+        text.single(&names::PEER_CONNECTIONS, links.connections_in);
+        text.head(&names::PEER_CONNECTED);
+        for ((node, class), link) in &links.links {
+            text.sample(&names::PEER_CONNECTED, &[&node.to_string(), class.word()], u8::from(link.is_connected));
+        }
+        text.head(&names::PEER_FAILED);
+        for ((node, class), link) in &links.links {
+            text.sample(&names::PEER_FAILED, &[&node.to_string(), class.word()], link.failed);
+        }
+        text.head(&names::PEER_ROUND_TRIP);
+        let bounds = ROUND_TRIP_BOUNDS.map(|bound| u64::try_from(bound.as_micros()).unwrap_or(u64::MAX));
+        for ((node, class), link) in &links.links {
+            let labels = [node.to_string(), class.word().to_owned()];
+            let labels = labels.each_ref().map(String::as_str);
+            let sum = link.round_trip_sum;
+            text.histogram_of(&names::PEER_ROUND_TRIP, &labels, &bounds, &link.round_trips, link.answered, sum);
+        }
+        text.head(&names::CERTIFICATE_EXPIRES);
+        if let Some(at) = self.certificate_expires {
+            text.sample(&names::CERTIFICATE_EXPIRES, &[], at);
+        }
     }
 
     fn render_disk(&self, text: &mut Text) {
@@ -57,7 +95,7 @@ impl Agreed {
         text.single(&names::SNAPSHOT_BYTES, self.vitals.snapshot_bytes);
         text.single(&names::SNAPSHOT_INDEX, self.vitals.snapshot_index);
         text.head(&names::WRITE_DURATION);
-        text.histogram_of(&names::WRITE_DURATION, &WRITE_BUCKETS_US, &writes.buckets, writes.count, writes.sum);
+        text.histogram_of(&names::WRITE_DURATION, &[], &WRITE_BUCKETS_US, &writes.buckets, writes.count, writes.sum);
         text.single(&names::FSYNCS, writes.fsyncs);
         text.single(&names::FSYNC_SECONDS, seconds(writes.fsync_sum));
     }

@@ -94,6 +94,12 @@ metrics! {
     FRESHNESS = Gauge "troupe_freshness_seconds" [] "Time since a quorum confirmed that this node knew all there was; past the bound of the policies it answers 503.";
     IS_FRESH = Gauge "troupe_fresh" [] "1 while clients are admitted by what this node knows.";
     KEY_CHECKS = Counter "troupe_key_checks_total" ["outcome"] "Times the other nodes were asked about keys this node did not know; requests share one.";
+    PEER_REFUSED = Counter "troupe_peer_refused_total" ["direction", "reason"] "Connections and calls between nodes that were refused.";
+    PEER_CONNECTIONS = Gauge "troupe_peer_connections" [] "Connections that other nodes have open here.";
+    PEER_CONNECTED = Gauge "troupe_peer_connected" ["node", "class"] "1 while this node has a connection of this class to another.";
+    PEER_FAILED = Counter "troupe_peer_calls_failed_total" ["node", "class"] "Calls of another node that were not answered.";
+    PEER_ROUND_TRIP = Histogram "troupe_peer_round_trip_seconds" ["node", "class"] "Time from a call of another node to its answer.";
+    CERTIFICATE_EXPIRES = Gauge "troupe_peer_certificate_expiry_seconds" [] "When the first of the certificates for other nodes ends, in seconds since 1970.";
     UPTIME = Gauge "troupe_uptime_seconds" [] "Time since this process began to serve metrics.";
     PROCESS_START = Gauge "process_start_time_seconds" [] "When the process started, in seconds since 1970.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" [] "CPU time the process has used, user and system.";
@@ -136,6 +142,7 @@ pub fn reference() -> String {
          `ours`, `interrupted`, `client_gone`, `cancelled` (another attempt began sooner) |\n\
          | `outcome` of a connect | `connected`, `refused`, `timed_out`, `tls`, `failed` |\n\
          | `outcome` of a reload | `applied`, `unchanged`, `refused` |\n\
+         | `class` | `vote`, `append`, `snapshot`, `forward`, `join` |\n\
          | `outcome` of a key check | `seen` (this node then knew all there was), `unseen` (nobody could be asked) |\n\
          | `code` | an error code; each has a page in [errors](../errors/README.md) |\n\
          | `type` | `input`, `output`, `cached_read`, `cache_write`, `reasoning` |\n\

@@ -40,39 +40,46 @@ impl Text {
         let bounds = BOUNDS_MS.iter().map(|ms| Seconds::from_millis(*ms).to_string()).chain(["+Inf".to_owned()]);
         for (bound, bucket) in bounds.zip(totals.buckets) {
             count = count.saturating_add(bucket);
-            self.0.push_str(metric.name);
-            self.0.push_str("_bucket");
-            self.labels(metric, values, Some(&bound));
-            self.line(format_args!(" {count}"));
+            self.bucket(metric, values, &bound, count);
         }
-        self.0.push_str(metric.name);
-        self.0.push_str("_sum");
-        self.labels(metric, values, None);
-        self.line(format_args!(" {}", Seconds(totals.sum_nanos)));
-        self.0.push_str(metric.name);
-        self.0.push_str("_count");
-        self.labels(metric, values, None);
-        self.line(format_args!(" {count}"));
+        self.end_of_histogram(metric, values, Seconds(totals.sum_nanos), count);
     }
 
-    /// The samples of a histogram with bounds of its own, in microseconds; what is beyond the last is in none of
-    /// `buckets` and in `count` only.
+    /// The samples of a histogram with bounds of its own, in microseconds; what is beyond the last is in `count` only.
     pub(super) fn histogram_of(
         &mut self,
         metric: &Metric,
+        values: &[&str],
         bounds_us: &[u64],
         buckets: &[u64],
         count: u64,
         sum: Duration,
     ) {
-        let Metric { name, .. } = metric;
         let mut below = 0_u64;
         for (bound, bucket) in bounds_us.iter().zip(buckets) {
             below = below.saturating_add(*bucket);
-            self.line(format_args!("{name}_bucket{{le=\"{}\"}} {below}", Seconds(bound.saturating_mul(1000))));
+            self.bucket(metric, values, &Seconds(bound.saturating_mul(1000)).to_string(), below);
         }
-        let sum = Seconds(u64::try_from(sum.as_nanos()).unwrap_or(u64::MAX));
-        self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}"));
+        self.bucket(metric, values, "+Inf", count);
+        self.end_of_histogram(metric, values, Seconds(u64::try_from(sum.as_nanos()).unwrap_or(u64::MAX)), count);
+    }
+
+    fn bucket(&mut self, metric: &Metric, values: &[&str], bound: &str, count: u64) {
+        self.0.push_str(metric.name);
+        self.0.push_str("_bucket");
+        self.labels(metric, values, Some(bound));
+        self.line(format_args!(" {count}"));
+    }
+
+    fn end_of_histogram(&mut self, metric: &Metric, values: &[&str], sum: Seconds, count: u64) {
+        self.0.push_str(metric.name);
+        self.0.push_str("_sum");
+        self.labels(metric, values, None);
+        self.line(format_args!(" {sum}"));
+        self.0.push_str(metric.name);
+        self.0.push_str("_count");
+        self.labels(metric, values, None);
+        self.line(format_args!(" {count}"));
     }
 
     pub(super) fn finish(self) -> String {

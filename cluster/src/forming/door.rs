@@ -1,0 +1,148 @@
+//! The side that is asked: tells newcomers whose this node is, and lets them in.
+
+use std::sync::{Arc, OnceLock};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use troupe_proto::command::{Command, Note, Reply};
+use troupe_proto::id::ClusterId;
+use troupe_proto::member::Member;
+use troupe_proto::secret::KeyHash;
+use troupe_proto::wire;
+
+use super::words::{Answer, Ask};
+use crate::consensus::{Reshape, ReshapeError};
+use crate::handle::Handle;
+use crate::transport::ca::{Issuer, Validity};
+use crate::transport::{Caller, Class, Service};
+
+/// How long a certificate holds that is given for a token.
+const CERTIFICATE_DAYS: u32 = 365;
+
+/// Answers other nodes: newcomers by itself, members through consensus.
+pub struct Door {
+    expect: Option<u32>,
+    wall: fn() -> i64,
+    /// What members say is for consensus, once this node belongs to a cluster.
+    inside: OnceLock<Inside>,
+}
+
+/// What there is once this node belongs to a cluster.
+pub struct Inside {
+    /// Which one.
+    pub cluster: ClusterId,
+    /// What it agreed on.
+    pub handle: Handle,
+    /// Answers what members say.
+    pub members: Arc<dyn Service>,
+    /// Signs certificates, where this node may.
+    pub issuer: Option<Arc<Issuer>>,
+}
+
+impl Door {
+    /// The door of a node that belongs to no cluster yet and expects to form one with so many. `wall` reads the wall
+    /// clock, in milliseconds since 1970.
+    pub const fn new(expect: Option<u32>, wall: fn() -> i64) -> Self {
+        Self { expect, wall, inside: OnceLock::new() }
+    }
+
+    /// Says that the node belongs to a cluster from now on. Only the first word counts.
+    pub fn open(&self, inside: Inside) {
+        if self.inside.set(inside).is_err() {
+            tracing::error!("a node that belongs to a cluster was told of another");
+        }
+    }
+
+    async fn answer(&self, from: &Caller, ask: Ask) -> Answer {
+        match (ask, self.inside.get()) {
+            (Ask::Meet { .. }, inside) => self.met(inside),
+            (Ask::Enter { .. }, None) => Answer::Later("this node belongs to no cluster itself".to_owned()),
+            (Ask::Enter { token, csr_pem, member }, Some(inside)) => {
+                self.enter(from, inside, token, csr_pem, member).await.unwrap_or_else(|no| no)
+            }
+        }
+    }
+
+    fn met(&self, inside: Option<&Inside>) -> Answer {
+        let members = inside.map(|inside| {
+            let vitals = inside.handle.vitals();
+            vitals.voters.iter().chain(&vitals.learners).map(|(node, _)| *node).collect()
+        });
+        Answer::Met { expect: self.expect, members: members.unwrap_or_default() }
+    }
+
+    /// Lets a node in that shows a certificate of this cluster, or a token that was not used yet.
+    async fn enter(
+        &self,
+        from: &Caller,
+        inside: &Inside,
+        token: Option<String>,
+        csr_pem: Option<String>,
+        member: Member,
+    ) -> Result<Answer, Answer> {
+        let handle = &inside.handle;
+        if let Some(token) = token {
+            let at = (self.wall)().div_euclid(1000);
+            let hash = KeyHash::of(token.as_bytes());
+            self.propose(handle, &member, Command::UseJoinToken { hash, node: from.node, at }).await?;
+        } else if !from.is_verified {
+            return Err(Answer::Refused("show a certificate of this cluster, or a join token".to_owned()));
+        }
+        let certificate = match csr_pem {
+            None => None,
+            Some(csr) => {
+                let issuer = inside.issuer.as_ref().ok_or_else(|| {
+                    let text = "this node has no CA key to sign with: ask one that has, or bring a certificate";
+                    Answer::Refused(text.to_owned())
+                })?;
+                let validity = Validity::days((self.wall)().div_euclid(1000), CERTIFICATE_DAYS);
+                let signed = issuer.sign(&csr, Some(inside.cluster), validity);
+                let signed = signed.map_err(|error| Answer::Refused(format!("the request is not signed: {error}")))?;
+                Some((signed, issuer.pem().to_owned()))
+            }
+        };
+        let add = Reshape::AddLearner { node: from.node, peer: member.peer.clone() };
+        match handle.reshape(add).await {
+            Ok(()) => {}
+            Err(error @ ReshapeError::Refused(_)) => return Err(Answer::Refused(error.to_string())),
+            Err(error) => return Err(Answer::Later(error.to_string())),
+        }
+        self.propose(handle, &member, Command::PutMember(from.node, member.clone())).await?;
+        Ok(Answer::Entered { cluster: inside.cluster, certificate })
+    }
+
+    async fn propose(&self, handle: &Handle, member: &Member, command: Command) -> Result<(), Answer> {
+        let note = Note {
+            actor: format!("node {}", member.name),
+            reason: "joins".to_owned(),
+            at: (self.wall)(),
+            ..Note::default()
+        };
+        match handle.propose(note, command).await {
+            Ok(Reply::Applied(_) | Reply::Repeated(_)) => Ok(()),
+            Ok(Reply::Refused(refusal)) => Err(Answer::Refused(refusal.to_string())),
+            Err(error) => Err(Answer::Later(error.to_string())),
+        }
+    }
+}
+
+impl Service for Door {
+    fn serve(&self, from: Caller, body: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
+        if from.class != Class::Join {
+            return match self.inside.get() {
+                Some(inside) => inside.members.serve(from, body),
+                // It has nothing to say about what it takes no part in; an empty answer is none.
+                None => std::future::ready(Vec::new()).boxed(),
+            };
+        }
+        async move {
+            let answer = match wire::decode(&body) {
+                Ok(ask) => self.answer(&from, ask).await,
+                Err(error) => Answer::Refused(format!("the question cannot be read: {error}")),
+            };
+            // An answer is a few texts, each far below its limit.
+            wire::encode(&answer).unwrap_or_default()
+        }
+        .boxed()
+    }
+}

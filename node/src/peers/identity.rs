@@ -1,0 +1,179 @@
+//! Who this node is: its data directory, the keys it seals with, and its certificates.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use troupe_cluster::Keyring;
+use troupe_cluster::storage::{DataDir, DirError};
+use troupe_cluster::transport::Certificates;
+use troupe_cluster::transport::ca::{self, Issuer};
+use troupe_cluster::transport::tls::Files;
+use troupe_proto::id::{ClusterId, NodeId};
+use troupe_proto::secret::Secret;
+
+use super::{PeersError, causes, keep};
+use crate::clock;
+use crate::config::Boot;
+use crate::config::boot::PeerTls;
+use crate::wiring;
+
+/// The key that a cluster of one makes for itself.
+const SEAL_KEY_FILE: &str = "seal-key";
+
+/// Who this node is.
+pub(super) struct Identity {
+    dir: Mutex<DataDir>,
+    certificates: Option<Arc<Certificates>>,
+    /// What the operator gave.
+    given: Option<PeerTls>,
+    /// What a token gives: the request that goes with it, the key to what comes back, and where both are kept.
+    requested: Option<Requested>,
+    issuer: Option<Arc<Issuer>>,
+}
+
+struct Requested {
+    secret: Secret<String>,
+    csr_pem: String,
+    key_pem: Secret<String>,
+    files: Files,
+}
+
+/// A join token, as `troupe cluster token` prints it: what to show, and whom to trust.
+pub(crate) fn split_token(text: &str) -> Option<(Secret<String>, [u8; 32])> {
+    let (secret, fingerprint) = text.split_once('.')?;
+    let mut bytes = [0; 32];
+    if secret.is_empty() || fingerprint.len() != 64 || !fingerprint.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(fingerprint.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some((Secret::new(secret.to_owned()), bytes))
+}
+
+impl Identity {
+    /// Reads what there is, and asks for what is missing.
+    pub(super) fn load(boot: &Boot, dir: DataDir) -> Result<Self, PeersError> {
+        let tls = |error: &(dyn std::error::Error + 'static)| PeersError::Tls(causes(error));
+        let at = |name: &str| dir.path().join(name);
+        let files = Files { ca: at("peer-ca.crt"), cert: at("peer.crt"), key: at("peer.key") };
+        let mut this = Self { dir: Mutex::new(dir), certificates: None, given: None, requested: None, issuer: None };
+        if let Some(given) = &boot.cluster.tls {
+            let [ca, cert, key] = [&given.ca, &given.cert, &given.key].map(|pem| pem.text.expose().as_str());
+            this.certificates = Some(Arc::new(Certificates::from_pem(ca, cert, key).map_err(|error| tls(&error))?));
+            if let Some(ca_key) = &given.ca_key {
+                let issuer = Issuer::read(ca, ca_key.text.expose()).map_err(|error| tls(&error))?;
+                this.issuer = Some(Arc::new(issuer));
+            }
+            this.given = Some(given.clone());
+        } else if files.cert.exists() {
+            this.certificates = Some(Arc::new(Certificates::load(files).map_err(|error| tls(&error))?));
+        } else if let Some(token) = boot.cluster.join_token.as_ref().filter(|_| !boot.cluster.is_plain) {
+            let (secret, fingerprint) = split_token(token.expose()).ok_or(PeersError::JoinToken)?;
+            let (csr_pem, key) = ca::request(&boot.node.name, &[]).map_err(|error| tls(&error))?;
+            this.certificates = Some(Arc::new(Certificates::joining(fingerprint).map_err(|error| tls(&error))?));
+            this.requested = Some(Requested { secret, csr_pem, key_pem: Secret::new(key), files });
+        }
+        Ok(this)
+    }
+
+    fn dir(&self) -> MutexGuard<'_, DataDir> {
+        self.dir.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node, which start of it this is, and its cluster.
+    pub(super) fn who(&self) -> (NodeId, u64, Option<ClusterId>) {
+        let dir = self.dir();
+        (dir.node(), dir.incarnation(), dir.cluster())
+    }
+
+    /// Belongs to a cluster from now on, for ever.
+    pub(super) fn bind(&self, cluster: ClusterId) -> Result<(), DirError> {
+        self.dir().bind(cluster)
+    }
+
+    /// What it shows to other nodes.
+    pub(super) fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.certificates.clone()
+    }
+
+    /// Signs for newcomers, where the operator gave this node the CA's key.
+    pub(super) fn issuer(&self) -> Option<Arc<Issuer>> {
+        self.issuer.clone()
+    }
+
+    /// What to show at the door of a cluster: a token, and what to sign.
+    pub(super) fn request(&self) -> Option<(Secret<String>, String)> {
+        self.requested.as_ref().map(|asked| (asked.secret.clone(), asked.csr_pem.clone()))
+    }
+
+    /// Keeps what was signed, and shows it from now on.
+    pub(super) fn certified(&self, cert: &str, ca: &str) -> Result<(), PeersError> {
+        let (Some(asked), Some(certificates)) = (&self.requested, &self.certificates) else { return Ok(()) };
+        let key = asked.key_pem.expose();
+        certificates.reload_pem(ca, cert, key).map_err(|error| PeersError::Tls(causes(&error)))?;
+        // The certificate last: with it, the three are complete.
+        keep(&asked.files.ca, ca)?;
+        keep(&asked.files.key, key)?;
+        keep(&asked.files.cert, cert)
+    }
+
+    /// Reads the certificates again that came from files. Those that cannot be used change nothing.
+    pub(super) fn refresh(&self) {
+        let Some(certificates) = &self.certificates else { return };
+        let done = match &self.given {
+            Some(given) => again(given).and_then(|[ca, cert, key]| {
+                certificates.reload_pem(ca.expose(), cert.expose(), key.expose()).map_err(|error| causes(&error))
+            }),
+            None => return,
+        };
+        match done {
+            Ok(()) => {
+                tracing::info!(expires = certificates.expires_at(), "certificates for other nodes were read again")
+            }
+            Err(error) => tracing::error!(%error, "certificates for other nodes cannot be used, those in force stay"),
+        }
+    }
+}
+
+fn again(given: &PeerTls) -> Result<[Secret<String>; 3], String> {
+    Ok([given.ca.again()?, given.cert.again()?, given.key.again()?])
+}
+
+/// The keys that secrets of providers are kept under: given, or made once for a cluster of one.
+pub(super) fn keyring(boot: &Boot, data_dir: &Path) -> Result<Keyring, PeersError> {
+    let older = boot.cluster.seal_key_old.iter().cloned().collect();
+    if let Some(key) = &boot.cluster.seal_key {
+        return Ok(Keyring::new(key.clone(), older, wiring::random()));
+    }
+    if boot.cluster.has_others() {
+        return Err(PeersError::SealKey);
+    }
+    let path: PathBuf = data_dir.join(SEAL_KEY_FILE);
+    let failed = |source| PeersError::File { path: path.clone(), source };
+    if !path.try_exists().map_err(failed)? {
+        let bytes: [u8; 32] = clock::secret_bytes().map_err(|error| failed(std::io::Error::other(error)))?;
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        keep(&path, &text)?;
+        tracing::info!(file = %path.display(), "a key for the secrets of providers was made; back it up apart from the rest");
+    }
+    let text = Secret::new(std::fs::read_to_string(&path).map_err(failed)?);
+    let malformed = || failed(std::io::Error::other("it holds no key of 32 bytes"));
+    let key = crate::config::boot::seal_key(text.expose()).ok_or_else(malformed)?;
+    Ok(Keyring::new(key, older, wiring::random()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_join_token_is_a_secret_and_a_fingerprint() {
+        let (secret, fingerprint) = split_token(&format!("troupe-join-x.{}", "0a".repeat(32))).unwrap();
+
+        assert_eq!((secret.expose().as_str(), fingerprint), ("troupe-join-x", [10; 32]));
+        for wrong in ["", "x", ".00", "x.00", &format!("x.{}", "g".repeat(64))] {
+            assert!(split_token(wrong).is_none(), "{wrong}");
+        }
+    }
+}

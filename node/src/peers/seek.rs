@@ -1,0 +1,189 @@
+//! How this node comes to belong to a cluster, and tells the others of itself.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::sleep;
+use troupe_cluster::forming::{Found, Newcomer, Seeker};
+use troupe_cluster::raft::{FormError, Raft};
+use troupe_cluster::transport::Transport;
+use troupe_cluster::{Handle, State};
+use troupe_proto::command::{Command, Note, Refusal, Reply};
+use troupe_proto::id::{AdminTokenId, ClusterId, NodeId};
+use troupe_proto::member::{Member, VERSION};
+use troupe_proto::secret::{KeyHash, Secret};
+use troupe_proto::token::{AdminToken, Role};
+
+use super::identity::Identity;
+use super::{ShowToken, causes};
+use crate::clock;
+use crate::config::{Boot, new_admin_token};
+
+/// Between two tries to tell the others of itself.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+/// How often certificates are read again.
+const REFRESH_EVERY: Duration = Duration::from_secs(60);
+/// The token that is made with a cluster.
+const FIRST_TOKEN: &str = "first";
+
+/// Everything that belonging to a cluster takes.
+pub(super) struct Seeking {
+    me: Newcomer,
+    join: Vec<String>,
+    member: Member,
+    transport: Transport,
+    handle: Handle,
+    finder: Finder,
+    show: Arc<ShowToken>,
+}
+
+struct Finder {
+    raft: Raft<State>,
+    transport: Transport,
+    identity: Arc<Identity>,
+    opens: Box<dyn Fn(ClusterId) + Send + Sync>,
+}
+
+impl Seeking {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part that belonging to a cluster takes, and they meet here"
+    )]
+    pub(super) fn new(
+        boot: &Boot,
+        peer: String,
+        handle: &Handle,
+        raft: &Raft<State>,
+        transport: &Transport,
+        identity: &Arc<Identity>,
+        show: Arc<ShowToken>,
+        opens: impl Fn(ClusterId) + Send + Sync + 'static,
+    ) -> Self {
+        let member = Member {
+            name: boot.node.name.clone(),
+            peer: peer.clone(),
+            admin: boot.listen.admin.to_string(),
+            data: boot.listen.data.to_string(),
+            version: VERSION,
+            zone: boot.node.zone.clone(),
+        };
+        let me = Newcomer {
+            node: handle.process().node,
+            peer,
+            expect: boot.cluster.bootstrap_expect,
+            has_others: boot.cluster.has_others(),
+        };
+        let (raft, identity, transport) = (raft.clone(), identity.clone(), transport.clone());
+        let finder = Finder { raft, transport: transport.clone(), identity, opens: Box::new(opens) };
+        let join = boot.cluster.join.clone();
+        Self { me, join, member, transport, handle: handle.clone(), finder, show }
+    }
+
+    /// Finds its cluster, tells it of itself, and keeps its certificates up to date for as long as it runs.
+    pub(super) async fn run(self) {
+        let (_, _, known) = self.finder.identity.who();
+        let is_new = known.is_none();
+        if is_new && let Err(error) = self.seek().await {
+            return tracing::error!(error = causes(&error), "this node belongs to no cluster, and serves nobody");
+        }
+        self.settle(is_new).await;
+        loop {
+            sleep(REFRESH_EVERY).await;
+            self.finder.identity.refresh();
+        }
+    }
+
+    async fn seek(&self) -> Result<(), troupe_cluster::forming::FormError> {
+        let seeker = Seeker {
+            me: self.me.clone(),
+            join: self.join.clone(),
+            transport: self.transport.clone(),
+            member: self.member.clone(),
+            token: self.finder.identity.request(),
+        };
+        let cluster = seeker.seek(&self.finder).await?;
+        tracing::info!(%cluster, node = %self.me.node, "this node belongs to a cluster");
+        (self.finder.opens)(cluster);
+        Ok(())
+    }
+
+    /// Says what the state does not know yet: the cluster's id, its first token, and this node.
+    async fn settle(&self, is_new: bool) {
+        let (node, _, cluster) = self.finder.identity.who();
+        let Some(cluster) = cluster else { return };
+        let mut token = None;
+        loop {
+            let state = self.handle.state();
+            let is_known = state.members().get(&node) == Some(&self.member);
+            let wants = if state.cluster().is_none() && is_new {
+                Some(Command::Form { cluster })
+            } else if is_new && self.is_first(&state, node) && token.is_none() {
+                let Ok(secret) = new_admin_token() else { return tracing::error!("the system has no randomness") };
+                let hash = KeyHash::of(secret.expose().as_bytes());
+                token = Some(secret);
+                let made = AdminToken { hash, role: Role::Admin, expires: None };
+                Some(Command::PutAdminToken(AdminTokenId::new(FIRST_TOKEN), made))
+            } else if is_known {
+                break;
+            } else {
+                Some(Command::PutMember(node, self.member.clone()))
+            };
+            let Some(command) = wants else { break };
+            self.say(command).await;
+            sleep(TELL_EVERY).await;
+        }
+        if let Some(token) = token {
+            self.show_token(&token);
+        }
+    }
+
+    /// Whether this node formed the cluster: it does what is done once.
+    fn is_first(&self, state: &State, node: NodeId) -> bool {
+        state.admin_tokens().is_empty() && self.handle.vitals().voters.first().is_some_and(|(id, _)| *id == node)
+    }
+
+    fn show_token(&self, token: &Secret<String>) {
+        (self.show)(token.expose());
+    }
+
+    async fn say(&self, command: Command) {
+        let actor = format!("node {}", self.member.name);
+        let note = Note { actor, reason: "tells of itself".to_owned(), at: clock::unix_millis(), ..Note::default() };
+        match self.handle.propose(note, command).await {
+            Ok(Reply::Applied(_) | Reply::Repeated(_) | Reply::Refused(Refusal::Formed(_))) => {}
+            Ok(Reply::Refused(refusal)) => tracing::error!(%refusal, "the cluster does not take this node's word"),
+            Err(error) => tracing::debug!(%error, "the cluster does not hear this node yet"),
+        }
+    }
+}
+
+impl Found for Finder {
+    fn adopt(&self, cluster: ClusterId) -> io::Result<()> {
+        self.identity.bind(cluster).map_err(io::Error::other)?;
+        self.transport.found_cluster(cluster);
+        Ok(())
+    }
+
+    fn form(&self, voters: BTreeMap<NodeId, String>) -> BoxFuture<'_, io::Result<ClusterId>> {
+        async move {
+            let drawn = clock::secret_bytes().map_err(io::Error::other)?;
+            let cluster = ClusterId(u128::from_le_bytes(drawn));
+            match self.raft.form(voters).await {
+                // It was formed before this process died; nobody can have adopted the id that was drawn then.
+                Ok(()) | Err(FormError::Formed) => {}
+                Err(error) => return Err(io::Error::other(error)),
+            }
+            self.adopt(cluster)?;
+            Ok(cluster)
+        }
+        .boxed()
+    }
+
+    fn certificate(&self, certificate_pem: &str, ca_pem: &str) -> io::Result<()> {
+        self.identity.certified(certificate_pem, ca_pem).map_err(io::Error::other)
+    }
+}
