@@ -19,7 +19,7 @@ use troupe_cluster::{Cluster, Handle, Keyring};
 use troupe_proto::id::KeyId;
 use troupe_proto::secret::Secret;
 
-use crate::admin::{AdminState, Health, Phase, SpecCounts};
+use crate::admin::{AdminState, Health, Phase};
 use crate::agreement::Agreement;
 use crate::clock;
 use crate::config::reload::ShowKey;
@@ -409,7 +409,7 @@ fn admin_state(
     token: &Secret<String>,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> Arc<AdminState> {
-    let (cluster, agreed) = (cluster.clone(), cluster.clone());
+    let (handle, agreed) = (cluster.clone(), cluster.clone());
     let learner = house.clone();
     let routes = house.view.clone();
     Arc::new(AdminState {
@@ -418,17 +418,9 @@ fn admin_state(
         health: house.health.clone(),
         token: Some(token.clone()),
         node: boot.node.name.clone(),
-        spec: Box::new(move || {
-            let state = cluster.state();
-            let spec = state.spec();
-            SpecCounts {
-                revision: state.revision(),
-                models: spec.models.len(),
-                providers: spec.providers.len(),
-                keys: spec.keys.len(),
-            }
-        }),
         explain: Box::new(move |question| pipeline::explain(&routes.read(), &agreed.state().spec().keys, question)),
+        cluster: handle,
+        follows: boot.spec_file.clone(),
         tls,
     })
 }

@@ -135,6 +135,11 @@ impl State {
         &self.audit
     }
 
+    /// The revision at which a command with this idempotency key was applied, while that is remembered.
+    pub fn repeated(&self, idempotency: &[u8; 32]) -> Option<Revision> {
+        self.once.revision(idempotency)
+    }
+
     /// The virtual key known by this hash.
     pub fn key_by_hash(&self, hash: &KeyHash) -> Option<(&KeyId, &Key)> {
         self.spec.keys.get_key_value(self.keys_by_hash.get(hash)?)

@@ -1,37 +1,37 @@
-//! The operators' listener: probes, metrics and the node's status.
+//! The operators' listener: probes, metrics, and the API by which everything is seen and changed.
 //!
 //! It runs on the control runtime, so a slow scrape delays no request. Probes need no token; everything else needs the
 //! admin token as a Bearer. Errors are problem details (RFC 9457).
 
+mod apply;
+mod asker;
+mod call;
+mod delta;
 pub mod explain;
+mod failure;
 mod health;
+mod nouns;
+mod openapi;
 mod query;
 mod reply;
 mod routes;
 mod server;
+mod table;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use troupe_cluster::Handle;
 use troupe_proto::failure::ErrorCode;
-use troupe_proto::id::Revision;
 use troupe_proto::secret::Secret;
 
 use crate::telemetry::metrics::{Learned, Metrics};
+pub use apply::{Applied, Made};
+pub use delta::{Delta, FieldDelta, Op};
+pub use failure::{Code, Failure};
 pub use health::{Health, Phase};
+pub use openapi::{document as openapi, page as reference};
 pub use server::{CONNECTIONS_MAX, serve};
-
-/// The spec as `status` counts it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SpecCounts {
-    /// The revision in force.
-    pub revision: Revision,
-    /// Models clients can ask for.
-    pub models: usize,
-    /// Providers that can be called.
-    pub providers: usize,
-    /// Virtual keys.
-    pub keys: usize,
-}
 
 /// What the admin listener answers from.
 pub struct AdminState {
@@ -45,10 +45,12 @@ pub struct AdminState {
     pub token: Option<Secret<String>>,
     /// The node's name.
     pub node: String,
-    /// Counts the spec in force.
-    pub spec: Box<dyn Fn() -> SpecCounts + Send + Sync>,
     /// Says where a call of a model would go.
     pub explain: Box<Explain>,
+    /// What the nodes agree on.
+    pub cluster: Handle,
+    /// The spec file this node follows, if it does: nothing can be changed through it then.
+    pub follows: Option<PathBuf>,
     /// For HTTPS; `None` serves plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }

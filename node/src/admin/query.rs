@@ -1,56 +1,68 @@
 //! What stands behind the `?` of an admin path.
 
+use std::collections::BTreeMap;
+
 use percent_encoding::percent_decode_str;
+use troupe_proto::failure::ErrorCode;
 
-use super::explain::Question;
+use super::failure::Failure;
 
-/// Reads a question about a route.
+/// Reads the values behind the `?`. A name that is not known is an error, as it is in a configuration file.
 ///
 /// # Errors
-/// What is wrong with it; a name that is not known is an error, as it is in a configuration file.
-pub(super) fn question(query: Option<&str>) -> Result<Question, String> {
-    let mut question = Question::default();
+/// What is wrong with it.
+pub(super) fn read<'n>(
+    query: Option<&str>,
+    known: impl Iterator<Item = &'n str> + Clone,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let wrong = |detail: String| Failure::new(ErrorCode::InvalidField, detail);
+    let mut values = BTreeMap::new();
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = percent_decode_str(value).decode_utf8().map_err(|_| format!("{name:?} is not UTF-8 text"))?;
-        if value.is_empty() {
-            return Err(format!("{name:?} is empty"));
+        if !known.clone().any(|known| known == name) {
+            let known: Vec<&str> = known.collect();
+            let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+            return Err(wrong(format!("{name:?} is none of {known}")));
         }
-        match name {
-            "model" => question.model = value.into_owned(),
-            "key" => question.key = Some(value.into_owned()),
-            "target" => question.target = Some(value.into_owned()),
-            _ => return Err(format!("{name:?} is none of model, key, target")),
+        let value = decode(value).ok_or_else(|| wrong(format!("{name:?} is not UTF-8 text")))?;
+        if values.insert(name.to_owned(), value).is_some() {
+            return Err(wrong(format!("{name:?} is given twice")));
         }
     }
-    if question.model.is_empty() {
-        return Err("name a model: ?model=NAME".to_owned());
-    }
-    Ok(question)
+    Ok(values)
+}
+
+/// Text without its `%` escapes; `None` where it is no UTF-8 then.
+pub(super) fn decode(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_question_is_read_whatever_its_names_hold() {
-        let read = question(Some("model=vendor%2Fm%26x&key=team&target=a/-/b+c")).unwrap();
+    const KNOWN: [&str; 3] = ["model", "key", "target"];
 
-        let target = Some("a/-/b+c".to_owned());
-        assert_eq!(read, Question { model: "vendor/m&x".to_owned(), key: Some("team".to_owned()), target });
+    fn query(text: &str) -> Result<BTreeMap<String, String>, Failure> {
+        read(Some(text), KNOWN.into_iter())
     }
 
     #[test]
-    fn what_is_no_question_is_told() {
-        for (query, told) in [
-            (None, "name a model"),
-            (Some("key=team"), "name a model"),
-            (Some("model="), "\"model\" is empty"),
-            (Some("model=m&modle=x"), "\"modle\" is none of model, key, target"),
-            (Some("model=%ff"), "\"model\" is not UTF-8 text"),
+    fn values_are_read_whatever_they_hold() {
+        let read = query("model=vendor%2Fm%26x&key=team&target=a/-/b+c").unwrap();
+
+        let values: Vec<&str> = KNOWN.iter().map(|name| read[*name].as_str()).collect();
+        assert_eq!(values, ["vendor/m&x", "team", "a/-/b+c"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        for (text, told) in [
+            ("model=m&modle=x", "\"modle\" is none of model, key, target"),
+            ("model=%ff", "\"model\" is not UTF-8 text"),
+            ("key=a&key=b", "\"key\" is given twice"),
         ] {
-            assert!(question(query).unwrap_err().contains(told), "{query:?}");
+            assert!(query(text).unwrap_err().detail.contains(told), "{text:?}");
         }
     }
 }

@@ -1,88 +1,102 @@
-//! What each path of the admin listener answers.
+//! From a request to the route that answers it: probes, then the token, then the table.
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use serde::Serialize;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body::Body;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::timeout;
 use troupe_proto::failure::ErrorCode;
-use troupe_proto::secret::Secret;
+use troupe_proto::token::Role;
 
-use super::AdminState;
-use super::query;
+use super::asker::{self, Asker};
+use super::call::Call;
+use super::failure::{Code, Failure};
 use super::reply::{self, Reply};
-use crate::telemetry::metrics;
+use super::table::{ROUTES, Route};
+use super::{AdminState, query};
 
-#[derive(Serialize)]
-struct Status<'a> {
-    node: &'a str,
-    version: &'static str,
-    phase: &'static str,
-    uptime_seconds: u64,
-    revision: u64,
-    in_flight: u64,
-    models: usize,
-    providers: usize,
-    keys: usize,
-}
+/// How long a caller may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Answers one request; its body is never read.
-pub(super) fn answer<B>(state: &AdminState, request: &Request<B>) -> Reply {
-    let is_verbose = request.uri().query().is_some_and(|query| query.split('&').any(is_verbose));
-    let path = request.uri().path();
-    let probe = match path {
-        "/healthz" => Some(state.health.healthz()).map(|(status, body)| (status, body.to_owned())),
-        "/readyz" => Some(state.health.readyz(is_verbose)),
-        _ => None,
-    };
-    match (request.method(), probe) {
-        (&Method::OPTIONS, Some(_)) => reply::options(),
-        (&Method::GET | &Method::HEAD, Some((status, body))) => reply::text(status, body),
-        (_, Some(_)) => reply::problem(ErrorCode::MethodNotAllowed, "this path takes GET and HEAD"),
-        (method, None) => match authorize(state.token.as_ref(), request.headers()) {
-            Err((code, detail)) => reply::problem(code, detail),
-            Ok(()) => guarded(state, method, request.uri()),
-        },
+/// Answers one request.
+pub(super) async fn answer<B>(state: &AdminState, request: Request<B>) -> Reply
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    if let Some(reply) = probe(state, request.method(), request.uri()) {
+        return reply;
     }
+    guarded(state, request).await.unwrap_or_else(|failure| reply::problem(&failure))
 }
 
-/// Paths behind the token. Whether one exists is told to operators only.
-fn guarded(state: &AdminState, method: &Method, uri: &Uri) -> Reply {
-    let page: fn(&AdminState, Option<&str>) -> Reply = match uri.path() {
-        "/metrics" => {
-            |state, _| reply::body(StatusCode::OK, metrics::CONTENT_TYPE, state.metrics.render(&(state.learned)()))
+/// Probes need no token.
+fn probe(state: &AdminState, method: &Method, uri: &http::Uri) -> Option<Reply> {
+    let is_verbose = uri.query().is_some_and(|query| query.split('&').any(is_verbose));
+    let (status, body) = match uri.path() {
+        "/healthz" => {
+            let (status, body) = state.health.healthz();
+            (status, body.to_owned())
         }
-        "/admin/v1/status" => |state, _| status(state),
-        "/admin/v1/route/explain" => explain,
-        _ => return reply::problem(ErrorCode::RouteNotFound, "the admin listener has no such path"),
+        "/readyz" => state.health.readyz(is_verbose),
+        _ => return None,
     };
-    match *method {
-        Method::GET | Method::HEAD => page(state, uri.query()),
-        _ => reply::problem(ErrorCode::MethodNotAllowed, "this path takes GET and HEAD"),
-    }
-}
-
-fn status(state: &AdminState) -> Reply {
-    let spec = (state.spec)();
-    reply::json(&Status {
-        node: &state.node,
-        version: env!("CARGO_PKG_VERSION"),
-        phase: state.health.phase().as_str(),
-        uptime_seconds: state.metrics.uptime_seconds(),
-        revision: spec.revision.0,
-        in_flight: state.metrics.in_flight(),
-        models: spec.models,
-        providers: spec.providers,
-        keys: spec.keys,
+    Some(match *method {
+        Method::OPTIONS => reply::options(),
+        Method::GET | Method::HEAD => reply::text(status, body),
+        _ => reply::wrong_method(&["GET", "HEAD"]),
     })
 }
 
-fn explain(state: &AdminState, query: Option<&str>) -> Reply {
-    let question = match query::question(query) {
-        Ok(question) => question,
-        Err(problem) => return reply::problem(ErrorCode::InvalidField, &problem),
+/// Paths behind the token. Whether one exists is told to operators only.
+async fn guarded<B>(state: &AdminState, request: Request<B>) -> Result<Reply, Failure>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let (head, body) = request.into_parts();
+    let asker = authorize(state, &head.headers)?;
+    let path = head.uri.path();
+    let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+    let here: Vec<(&Route, Vec<String>)> =
+        ROUTES.iter().filter_map(|r| r.matches(path).map(|names| (r, names))).collect();
+    if here.is_empty() {
+        return Err(Failure::new(ErrorCode::RouteNotFound, "the admin listener has no such path"));
+    }
+    let Some((route, names)) = here.iter().find(|(route, _)| route.method == method.as_str()) else {
+        let mut allowed: Vec<&str> = here.iter().map(|(route, _)| route.method).collect();
+        if allowed.contains(&"GET") {
+            allowed.push("HEAD");
+        }
+        return Ok(reply::wrong_method(&allowed));
     };
-    match (state.explain)(&question) {
-        Ok(report) => reply::json(&report),
-        Err((code, problem)) => reply::problem(code, &problem),
+    if asker.role < route.role {
+        let detail = format!(
+            "this takes the role {}, the token {:?} is {}",
+            route.role.as_str(),
+            asker.name,
+            asker.role.as_str()
+        );
+        return Err(Failure::new(Code::RoleForbidden, detail));
+    }
+    let query = query::read(head.uri.query(), route.query.iter().map(|parameter| parameter.name))?;
+    let body = read_body(body, route.body_bytes()).await?;
+    let what = format!("{method} {}", head.uri);
+    let call = Call { state, asker: &asker, names: names.clone(), query, headers: &head.headers, what, body };
+    (route.run)(&call).await
+}
+
+async fn read_body<B>(body: B, max: usize) -> Result<Bytes, Failure>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    match timeout(BODY_TIMEOUT, Limited::new(body, max).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Failure::new(ErrorCode::BodyTooLarge, format!("the body has more than {max} bytes")))
+        }
+        Ok(Err(_)) => Err(Failure::new(ErrorCode::InvalidField, "the body broke off")),
+        Err(_) => Err(Failure::new(ErrorCode::RequestTimeout, "the body took too long to arrive")),
     }
 }
 
@@ -91,19 +105,13 @@ fn is_verbose(pair: &str) -> bool {
     matches!(pair, "verbose" | "verbose=" | "verbose=1" | "verbose=true")
 }
 
-/// Compares in a time that does not depend on where the tokens differ.
-fn authorize(expected: Option<&Secret<String>>, headers: &HeaderMap) -> Result<(), (ErrorCode, &'static str)> {
-    let Some(expected) = expected else {
-        return Err((ErrorCode::KeyMissing, "this node has no admin token, so only the probes answer"));
+fn authorize(state: &AdminState, headers: &HeaderMap) -> Result<Asker, Failure> {
+    let Some(own) = &state.token else {
+        return Err(Failure::new(ErrorCode::KeyMissing, "this node has no admin token, so only the probes answer"));
     };
-    let Some(value) = headers.get(AUTHORIZATION) else {
-        return Err((ErrorCode::KeyMissing, "send the admin token as Authorization: Bearer"));
-    };
-    let sent = value.to_str().ok().and_then(|value| value.split_once(' '));
-    let sent = sent.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    match sent {
-        Some((_, token)) if Secret::new(token.trim().to_owned()) == *expected => Ok(()),
-        Some(_) => Err((ErrorCode::KeyUnknown, "this is not the admin token")),
-        None => Err((ErrorCode::KeyMissing, "send the admin token as Authorization: Bearer")),
+    let sent = asker::sent_token(headers)?;
+    if asker::is_token(sent, own) {
+        return Ok(Asker { name: format!("node:{}", state.node), role: Role::Admin });
     }
+    Err(Failure::new(ErrorCode::KeyUnknown, "this is not an admin token"))
 }

@@ -60,8 +60,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
-        let reply = routes::answer(&state, &request);
-        async move { Ok::<_, Infallible>(reply) }
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(routes::answer(&state, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use troupe_cluster::{Cluster, Keyring};
 
 use super::*;
 
@@ -18,18 +20,22 @@ struct Admin {
 }
 
 async fn start(token: Option<&str>) -> Admin {
+    start_with(token, None).await
+}
+
+async fn start_with(token: Option<&str>, follows: Option<PathBuf>) -> Admin {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let health = Arc::new(Health::new(Arc::new(crate::freshness::Freshness::new(crate::clock::now(), None))));
-    let counts = SpecCounts { revision: Revision(9), models: 3, providers: 2, keys: 1 };
     let state = Arc::new(AdminState {
         learned: Box::new(Learned::default),
         metrics: Metrics::new(),
         health: Arc::clone(&health),
         token: token.map(|token| Secret::new(token.to_owned())),
         node: "gw-1".to_owned(),
-        spec: Box::new(move || counts),
         explain: Box::new(explain_one),
+        cluster: Cluster::start_local(Keyring::ephemeral(crate::wiring::random()).unwrap()),
+        follows,
         tls: None,
     });
     let (shutdown, receiver) = watch::channel(false);
@@ -48,12 +54,47 @@ fn explain_one(question: &explain::Question) -> Result<explain::Report, (ErrorCo
 impl Admin {
     /// Sends one request on a connection of its own and reads all that comes back.
     async fn ask(&self, method: &str, path: &str, header: &str) -> String {
+        self.send(method, path, header, "").await
+    }
+
+    async fn send(&self, method: &str, path: &str, header: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{header}\r\n");
+        let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{length}{header}\r\n{body}");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut reply = String::new();
         timeout(DEADLINE, stream.read_to_string(&mut reply)).await.unwrap().unwrap();
         reply
+    }
+}
+
+/// What came back: the status, the ETag and the document.
+struct Told {
+    status: u16,
+    etag: Option<String>,
+    body: Value,
+}
+
+impl Admin {
+    /// A call with the node's own token.
+    async fn call(&self, method: &str, path: &str, headers: &str, body: Value) -> Told {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let reply = self.send(method, path, &format!("{}{headers}", bearer(TOKEN)), &body).await;
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).map(str::to_owned);
+        Told { status, etag, body: serde_json::from_str(body).unwrap_or_else(|_| panic!("{reply}")) }
+    }
+
+    async fn get(&self, path: &str) -> Told {
+        self.call("GET", path, "", Value::Null).await
+    }
+
+    /// A call that is refused: its status and code.
+    async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, String) {
+        let told = self.call(method, path, "", body).await;
+        (told.status, told.body["code"].as_str().unwrap_or_default().to_owned())
     }
 }
 
@@ -110,19 +151,6 @@ async fn a_node_without_a_token_answers_probes_only() {
 }
 
 #[tokio::test]
-async fn status_counts_the_spec_in_force() {
-    let admin = start(Some(TOKEN)).await;
-    admin.health.set(Phase::Serving);
-
-    let reply = admin.ask("GET", "/admin/v1/status", &bearer(TOKEN)).await;
-
-    let body: serde_json::Value = serde_json::from_str(reply.split_once("\r\n\r\n").unwrap().1).unwrap();
-    assert_eq!(body["revision"], 9);
-    assert_eq!((&body["models"], &body["providers"], &body["keys"]), (&3.into(), &2.into(), &1.into()));
-    assert_eq!((&body["node"], &body["phase"]), (&"gw-1".into(), &"serving".into()));
-}
-
-#[tokio::test]
 async fn a_route_is_explained_to_operators() {
     let admin = start(Some(TOKEN)).await;
     let ask = async |query: &str| admin.ask("GET", &format!("/admin/v1/route/explain{query}"), &bearer(TOKEN)).await;
@@ -145,6 +173,7 @@ async fn paths_and_methods_that_do_not_exist_are_problems() {
     let unknown = admin.ask("GET", "/nowhere", &bearer(TOKEN)).await;
     assert!(unknown.starts_with("HTTP/1.1 404") && unknown.contains("urn:troupe:error:route_not_found"), "{unknown}");
     assert!(admin.ask("GET", "/nowhere", "").await.starts_with("HTTP/1.1 401"));
+    assert!(admin.ask("POST", "/admin/v1/defaults", &bearer(TOKEN)).await.contains("allow: GET, PUT, HEAD"));
     for path in ["/metrics", "/readyz"] {
         let reply = admin.ask("POST", path, &format!("{}content-length: 0\r\n", bearer(TOKEN))).await;
         assert!(reply.starts_with("HTTP/1.1 405") && reply.contains("allow: GET, HEAD"), "{reply}");
@@ -173,4 +202,186 @@ async fn shutdown_ends_idle_connections_at_once() {
     timeout(DEADLINE, admin.served).await.unwrap().unwrap();
     let mut rest = Vec::new();
     timeout(DEADLINE, idle.read_to_end(&mut rest)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_made_shown_once_rotated_revoked_and_deleted() {
+    let admin = start(Some(TOKEN)).await;
+
+    let made = admin.call("POST", "/admin/v1/keys", "", json!({"name": "team", "metadata": {"owner": "search"}})).await;
+    assert_eq!((made.status, made.etag.as_deref()), (201, Some("\"1\"")), "{}", made.body);
+    let secret = made.body["secret"].as_str().unwrap().to_owned();
+    assert!(secret.starts_with("sk-troupe-"), "{secret}");
+    let shown = admin.get("/admin/v1/keys/team").await.body;
+    assert_eq!((&shown["state"], &shown["metadata"]["owner"]), (&"active".into(), &"search".into()));
+    assert!(shown.get("secret").is_none() && shown.get("hash").is_none(), "{shown}");
+    let again = admin.call("POST", "/admin/v1/keys", "", json!({"name": "team"})).await;
+    assert_eq!((again.status, &again.body["code"]), (409, &"conflict".into()));
+
+    let put = admin.call("PUT", "/admin/v1/keys/team", "", shown.clone()).await;
+    assert_eq!((put.status, &put.body), (200, &shown), "what was read can be sent back");
+    let rotated = admin.call("POST", "/admin/v1/keys/team/rotate", "", Value::Null).await.body;
+    assert_ne!(rotated["secret"].as_str().unwrap(), secret);
+    assert_ne!(rotated["hash_prefix"], shown["hash_prefix"]);
+
+    let revoked = admin.call("POST", "/admin/v1/keys/team/revoke", "", Value::Null).await.body;
+    assert_eq!((&revoked["state"], &revoked["expires"]), (&"revoked".into(), &"1970-01-01T00:00:00Z".into()));
+    assert!(revoked.get("secret").is_none());
+    assert_eq!(admin.get("/admin/v1/keys").await.body["items"][0]["state"], "revoked");
+    assert_eq!(admin.call("DELETE", "/admin/v1/keys/team", "", Value::Null).await.status, 200);
+    assert_eq!(admin.refused("GET", "/admin/v1/keys/team", Value::Null).await, (404, "not_found".to_owned()));
+    assert_eq!(admin.refused("DELETE", "/admin/v1/keys/team", Value::Null).await, (404, "not_found".to_owned()));
+}
+
+fn a_spec() -> Value {
+    json!({
+        "providers": {"o": {"wire": "openai", "base_url": "http://127.0.0.1:1", "keys": [{"name": "main", "secret": "sk-o"}]}},
+        "models": {"Qwen/Qwen3": {"targets": [{"provider": "o"}]}},
+        "keys": {"a": {"secret": "sk-a"}, "b": {}},
+    })
+}
+
+#[tokio::test]
+async fn a_spec_is_applied_all_or_nothing_and_told_thing_by_thing() {
+    let admin = start(Some(TOKEN)).await;
+
+    let dry = admin.call("POST", "/admin/v1/apply?dry_run", "", a_spec()).await.body;
+    assert_eq!((&dry["added"], &dry["revision"], &dry["dry_run"]), (&4.into(), &0.into(), &true.into()), "{dry}");
+    assert!(dry["made"][0].get("secret").is_none(), "{dry}");
+    let applied = admin.call("POST", "/admin/v1/apply", "", a_spec()).await.body;
+    assert_eq!((&applied["added"], &applied["revision"]), (&4.into(), &1.into()), "{applied}");
+    assert!(applied["made"][0]["secret"].as_str().unwrap().starts_with("sk-troupe-"));
+    let again = admin.call("POST", "/admin/v1/apply?prune", "", a_spec()).await.body;
+    assert_eq!((&again["changes"], &again["revision"]), (&json!([]), &1.into()), "the same again changes nothing");
+
+    let mut other = a_spec();
+    other["providers"]["o"]["keys"][0]["secret"] = "sk-other".into();
+    other["providers"]["o"]["keys"][0]["weight"] = 3.into();
+    other["keys"].as_object_mut().unwrap().remove("b");
+    let stays = admin.call("POST", "/admin/v1/apply?dry_run=true", "", other.clone()).await.body;
+    assert_eq!((&stays["removed"], &stays["changed"]), (&0.into(), &1.into()), "{stays}");
+    let goes = admin.call("POST", "/admin/v1/apply?prune=true", "", other).await.body;
+    assert_eq!(goes["changes"][0], json!({"op": "remove", "kind": "key", "name": "b"}));
+    let fields = &goes["changes"][1]["fields"];
+    assert_eq!(fields[0], json!({"field": "keys[0].weight", "before": null, "after": 3}));
+    assert_eq!(fields[1], json!({"field": "keys.main.secret", "before": "(set)", "after": "(changed)"}));
+    assert!(!goes.to_string().contains("sk-o"), "{goes}");
+
+    let wrong = json!({"keys": {"c": {}}, "models": {"m": {"targets": [{"provider": "p"}]}}});
+    let refused = admin.call("POST", "/admin/v1/apply", "", wrong).await.body;
+    assert_eq!(
+        (&refused["code"], &refused["problems"][0]["field"]),
+        (&"invalid_field".into(), &"models.m.targets[0].provider".into())
+    );
+    let export = admin.get("/admin/v1/export").await.body;
+    assert_eq!(export["keys"], json!({"a": {}}));
+    assert_eq!(admin.call("POST", "/admin/v1/apply?prune", "", export).await.body["changes"], json!([]));
+    assert!(
+        admin.get("/admin/v1/export?hashes").await.body["keys"]["a"]["hash"].as_str().unwrap().starts_with("sha256:")
+    );
+}
+
+#[tokio::test]
+async fn names_with_slashes_are_found_and_what_others_need_cannot_go() {
+    let admin = start(Some(TOKEN)).await;
+    admin.call("POST", "/admin/v1/apply", "", a_spec()).await;
+
+    let model = admin.get("/admin/v1/models/Qwen%2FQwen3").await.body;
+    assert_eq!((&model["name"], &model["targets"][0]["provider"]), (&"Qwen/Qwen3".into(), &"o".into()));
+    let kept = admin.refused("DELETE", "/admin/v1/providers/o", Value::Null).await;
+    assert_eq!(kept, (409, "conflict".to_owned()));
+    let shared = json!({"name": "c", "secret": "sk-a"});
+    assert_eq!(admin.refused("POST", "/admin/v1/keys", shared).await, (409, "conflict".to_owned()));
+    assert_eq!(admin.call("DELETE", "/admin/v1/models/Qwen%2FQwen3", "", Value::Null).await.status, 200);
+    assert_eq!(admin.call("DELETE", "/admin/v1/providers/o", "", Value::Null).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_change_made_for_another_revision_is_refused() {
+    let admin = start(Some(TOKEN)).await;
+    let first = admin.call("PUT", "/admin/v1/keys/a", "", json!({})).await;
+    let etag = first.etag.unwrap();
+    admin.call("PUT", "/admin/v1/keys/b", "", json!({})).await;
+
+    let late = admin.call("PUT", "/admin/v1/keys/a", &format!("if-match: {etag}\r\n"), json!({"pin": true})).await;
+    let timely = admin.call("PUT", "/admin/v1/keys/a", "if-match: \"2\"\r\n", json!({"pin": true})).await;
+    let wrong = admin.call("PUT", "/admin/v1/keys/a", "if-match: new\r\n", json!({})).await;
+
+    assert_eq!((late.status, &late.body["code"]), (412, &"revision_changed".into()));
+    assert_eq!((timely.status, timely.etag.as_deref()), (200, Some("\"3\"")));
+    assert_eq!(wrong.status, 400);
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_that_hold_each_name_once() {
+    let admin = start(Some(TOKEN)).await;
+    let keys: serde_json::Map<String, Value> = (0..25).map(|n| (format!("k{n:02}"), json!({}))).collect();
+    admin.call("POST", "/admin/v1/apply", "", json!({ "keys": keys })).await;
+
+    let mut names = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = admin.get(&format!("/admin/v1/keys?limit=10{after}")).await.body;
+        names.extend(page["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+
+    assert_eq!(names, keys.keys().cloned().collect::<Vec<_>>());
+    assert_eq!(admin.refused("GET", "/admin/v1/keys?limit=0", Value::Null).await, (400, "invalid_field".to_owned()));
+}
+
+#[tokio::test]
+async fn defaults_are_put_and_read() {
+    let admin = start(Some(TOKEN)).await;
+
+    let put = admin.call("PUT", "/admin/v1/defaults", "", json!({"retries": {"attempts": 2}})).await;
+
+    assert_eq!((put.status, &put.body["retries"]["attempts"]), (200, &2.into()));
+    assert_eq!(admin.get("/admin/v1/defaults").await.body, put.body);
+    let wrong = admin.refused("PUT", "/admin/v1/defaults", json!({"retries": {"attempts": 99}})).await;
+    assert_eq!(wrong, (400, "invalid_field".to_owned()));
+}
+
+#[tokio::test]
+async fn a_node_that_follows_a_file_refuses_changes_and_names_the_file() {
+    let admin = start_with(Some(TOKEN), Some(PathBuf::from("spec.toml"))).await;
+
+    for (method, path) in [
+        ("POST", "/admin/v1/keys"),
+        ("PUT", "/admin/v1/defaults"),
+        ("DELETE", "/admin/v1/keys/a"),
+        ("POST", "/admin/v1/apply"),
+    ] {
+        let told = admin.call(method, path, "", json!({"name": "a"})).await;
+        let is_told = told.body["detail"].as_str().unwrap().contains("spec.toml");
+        // A body that is wrong may be told first.
+        assert!(
+            told.status == 409 && told.body["code"] == "read_only" && is_told || told.status == 400,
+            "{}",
+            told.body
+        );
+    }
+    assert_eq!(admin.call("POST", "/admin/v1/apply", "", json!({})).await.body["code"], "read_only");
+    assert_eq!(admin.get("/admin/v1/keys").await.status, 200);
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_json_or_too_large_are_refused() {
+    let admin = start(Some(TOKEN)).await;
+    let send = async |body: &str| admin.send("PUT", "/admin/v1/keys/a", &bearer(TOKEN), body).await;
+
+    assert!(send("{").await.starts_with("HTTP/1.1 400"));
+    assert!(send("[]").await.starts_with("HTTP/1.1 400"));
+    assert!(send("{\"pin\": true, \"pin\": true}").await.contains("given twice"));
+    assert!(send("{\"modles\": []}").await.contains("keys.a.modles: unknown field `modles`, did you mean `models`?"));
+    let large = format!("{{\"metadata\": {{\"a\": \"{}\"}}}}", "a".repeat(1 << 20));
+    let mut stream = TcpStream::connect(admin.address).await.unwrap();
+    let head =
+        format!("PUT /admin/v1/keys/a HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n{}\r\n", large.len(), bearer(TOKEN));
+    // The node may hang up before it has read all of it.
+    drop(stream.write_all(format!("{head}{large}").as_bytes()).await);
+    let mut reply = vec![0; 12];
+    timeout(DEADLINE, stream.read_exact(&mut reply)).await.unwrap().unwrap();
+    assert_eq!(reply, b"HTTP/1.1 413");
 }

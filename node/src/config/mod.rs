@@ -29,7 +29,7 @@ pub(crate) use made::TOKEN_FILE;
 pub use made::{AdminToken, admin_token, new_admin_token, new_key_secret};
 pub use reference::reference;
 pub use reload::{Applied, ReloadCounters, ReloadError, Watch, apply_file};
-pub use secrets::Literals;
+pub use secrets::{Literals, SET};
 pub use source::{ConfigError, Problem, nearest};
 pub use spec_file::{Loaded, Sources, load};
 pub use validate::{Report, validate};

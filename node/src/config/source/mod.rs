@@ -3,10 +3,12 @@
 //! TOML, YAML and JSON become the same [`Node`]s, so that all three report errors alike: file, line, column, field, and
 //! the nearest known name.
 
+mod json;
 mod parse;
 mod problem;
 mod reader;
 
+pub use json::parse_json;
 pub use parse::{Format, parse};
 pub use problem::{ConfigError, Place, Problem, Problems};
 pub use reader::{Field, Found, Section, Table, nearest};

@@ -79,6 +79,11 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// Whether it is this text. Reports nothing.
+    pub fn is_text(&self, text: &str) -> bool {
+        matches!(&self.node.value, Value::Text(own) if own == text)
+    }
+
     /// Its text, read as a quantity.
     pub fn parsed<T: FromStr<Err: Display>>(&self) -> Option<T> {
         self.text()?.parse().map_err(|error| self.problem(error)).ok()

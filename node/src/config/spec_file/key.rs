@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use troupe_proto::id::{KeyId, ModelId};
 use troupe_proto::secret::KeyHash;
-use troupe_proto::spec::{self, Model, Pattern};
+use troupe_proto::spec::{self, Key, Model, Pattern};
 
 use super::sections::KEY;
 use crate::config::names::{check_model_name, check_name};
@@ -24,6 +24,14 @@ pub(in crate::config) struct Declared {
     pub(in crate::config) expires: Option<i64>,
     pub(in crate::config) metadata: BTreeMap<String, String>,
     pub(in crate::config) pin: bool,
+}
+
+impl Declared {
+    /// The key, known by this hash.
+    pub(in crate::config) fn with(self, hash: KeyHash) -> Key {
+        let Self { hash: _, models, expires, metadata, pin } = self;
+        Key { hash, models, expires, metadata, pin }
+    }
 }
 
 pub(super) fn read_all(found: &Found<'_>, secrets: &Secrets<'_>) -> BTreeMap<KeyId, Declared> {

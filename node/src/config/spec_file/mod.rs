@@ -2,10 +2,12 @@
 
 mod key;
 mod model;
+mod parts;
 mod policies;
 mod provider;
 mod rules;
 mod sections;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,14 +18,21 @@ use troupe_proto::secret::{KeyHash, Secret};
 use troupe_proto::spec::Spec;
 
 pub(super) use key::Declared;
+pub use parts::{Parts, Rest, read_for_sending, read_parts};
 pub(super) use rules::within;
 pub use sections::SECTIONS;
+pub use write::{Hashes, time_text, write_key, write_model, write_policies, write_provider, write_rules, write_spec};
 
 use super::env::SharedEnv;
 use super::file::{Files, Text, read_text};
 use super::made;
 use super::secrets::{Literals, Secrets};
-use super::source::{ConfigError, Found, Problems};
+use super::source::{ConfigError, Found, Problems, Section};
+
+/// The section that the reference names so: `keys.NAME`.
+pub fn section(name: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.name == name).copied()
+}
 
 /// Where the values that a spec file names come from.
 #[derive(Clone)]
@@ -92,7 +101,8 @@ fn check(text: &Text, sources: &Sources, files: Files) -> Result<Loaded, ConfigE
     let mut keys = BTreeMap::new();
     if let Some(root) = root.table(&sections::ROOT) {
         spec.providers = root.get("providers").map(|found| provider::read_all(&found, &secrets)).unwrap_or_default();
-        spec.models = root.get("models").map(|found| model::read_all(&found, &spec.providers)).unwrap_or_default();
+        let models = root.get("models").map(|found| model::read_all(&found, &spec.providers, &Default::default()));
+        spec.models = models.unwrap_or_default();
         keys = root.get("keys").map(|found| key::read_all(&found, &secrets)).unwrap_or_default();
         let defaults = root.get("defaults").and_then(|found| found.table(&sections::DEFAULTS));
         spec.defaults = defaults.map(|table| rules::read(&table)).unwrap_or_default();

@@ -28,7 +28,8 @@ const ON_BREAK: [(&str, OnBreak); 2] = [("error", OnBreak::Error), ("continue", 
 type Providers = spec::Table<ProviderId, Provider>;
 type Models = spec::Table<ModelId, Model>;
 
-pub(super) fn read_all(found: &Found<'_>, providers: &Providers) -> Models {
+/// Reads models that may name `providers`, and stand beside `others`, which they may fall back to.
+pub(super) fn read_all(found: &Found<'_>, providers: &Providers, others: &Models) -> Models {
     let entries = found.entries();
     let mut models = Models::new();
     for (name, found) in &entries {
@@ -44,8 +45,10 @@ pub(super) fn read_all(found: &Found<'_>, providers: &Providers) -> Models {
         let rules = rules::read(&table);
         models.insert(ModelId::new(name), Model { targets, fallbacks, rules, hedge, affinity, on_break });
     }
+    let mut all = others.clone();
+    all.extend(models.iter().map(|(id, model)| (id.clone(), model.clone())));
     for (name, found) in &entries {
-        check_fallbacks(name, found, &models);
+        check_fallbacks(name, found, &all);
     }
     models
 }

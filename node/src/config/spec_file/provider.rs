@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue};
 use troupe_proto::id::{CredentialId, ProviderId};
-use troupe_proto::secret::CredentialSecret;
 use troupe_proto::spec::{self, Auth, BaseUrl, Credential, Pattern, Provider, Scheme, Wire};
 
 use super::rules;
@@ -23,7 +22,7 @@ pub(super) fn read_all(found: &Found<'_>, secrets: &Secrets<'_>) -> spec::Table<
         if let Err(error) = check_name(name) {
             found.problem(error);
         }
-        if let Some(provider) = found.table(&PROVIDER).and_then(|table| read(&table, secrets)) {
+        if let Some(provider) = found.table(&PROVIDER).and_then(|table| read(name, &table, secrets)) {
             providers.insert(ProviderId::new(name), provider);
         }
     }
@@ -31,7 +30,7 @@ pub(super) fn read_all(found: &Found<'_>, secrets: &Secrets<'_>) -> spec::Table<
 }
 
 /// Reads each part even where an earlier one is wrong, so that all problems are found at once.
-fn read(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<Provider> {
+fn read(name: &str, table: &Table<'_>, secrets: &Secrets<'_>) -> Option<Provider> {
     let wire = table
         .required("wire")
         .and_then(|found| found.word(&[("openai", Wire::OpenAi), ("anthropic", Wire::Anthropic)]));
@@ -40,7 +39,7 @@ fn read(table: &Table<'_>, secrets: &Secrets<'_>) -> Option<Provider> {
     let base_url = read_base_url(table, wire, azure.is_some());
     let words = [("bearer", Auth::Bearer), ("x-api-key", Auth::XApiKey), ("api-key", Auth::ApiKey)];
     let auth = table.get("auth").and_then(|found| found.word(&words));
-    let credentials = table.get("keys").map(|found| read_credentials(&found, secrets)).unwrap_or_default();
+    let credentials = table.get("keys").map(|found| read_credentials(name, &found, secrets)).unwrap_or_default();
     let headers = table.get("headers").map(|found| read_headers(&found)).unwrap_or_default();
     let ca_pem = table.get("ca").and_then(|found| secrets.certificates(&found));
     let proxy = table.get("proxy").and_then(|found| read_proxy(&found));
@@ -83,7 +82,7 @@ fn read_base_url(table: &Table<'_>, wire: Option<Wire>, is_azure: bool) -> Optio
     .ok()
 }
 
-fn read_credentials(found: &Found<'_>, secrets: &Secrets<'_>) -> BTreeMap<CredentialId, Credential> {
+fn read_credentials(provider: &str, found: &Found<'_>, secrets: &Secrets<'_>) -> BTreeMap<CredentialId, Credential> {
     let mut credentials = BTreeMap::new();
     let items = found.items();
     if items.len() > CREDENTIALS_MAX {
@@ -97,11 +96,10 @@ fn read_credentials(found: &Found<'_>, secrets: &Secrets<'_>) -> BTreeMap<Creden
             check_name(name).map_err(|error| found.problem(error)).ok()?;
             Some(name)
         });
-        let secret = table.required("secret").and_then(|found| secrets.header_value(&found));
+        let secret = secrets.credential(&table, provider, name);
         let weight = table.get("weight").map_or(Some(1), |found| found.whole(1, 1_000_000));
         let models = table.get("models").map(|found| patterns(&found));
         let (Some(name), Some(secret), Some(weight)) = (name, secret, weight) else { continue };
-        let secret = CredentialSecret::Open(secret);
         if credentials.insert(CredentialId::new(name), Credential { secret, weight, models }).is_some() {
             item.problem(format_args!("two keys of this provider are named {name:?}"));
         }

@@ -1,0 +1,265 @@
+//! One call of the API on its way to an answer: what it names, what it brings, and how it changes what is agreed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::IF_MATCH;
+use http::{HeaderMap, HeaderName};
+use sha2::{Digest, Sha256};
+use troupe_cluster::ProposeError;
+use troupe_proto::command::{Change, Command, Note, Refusal, Reply as Applied};
+use troupe_proto::failure::ErrorCode;
+use troupe_proto::id::Revision;
+use troupe_proto::spec::Spec;
+
+use super::AdminState;
+use super::asker::Asker;
+use super::failure::{Code, Failure};
+use crate::clock;
+
+/// Why the caller asks for a change; kept in the audit.
+pub(super) const REASON: HeaderName = HeaderName::from_static("x-troupe-reason");
+/// Names one change: asked for again under the same name, it takes effect once.
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The longest reason.
+const REASON_BYTES: usize = 1024;
+/// How long a change is computed anew because others were faster.
+const CHANGE_MAX: Duration = Duration::from_secs(5);
+/// Items of a page unless the caller says how many.
+const PAGE: usize = 100;
+/// The most items of a page.
+const PAGE_MAX: usize = 1000;
+
+/// One call, authorized.
+pub(super) struct Call<'a> {
+    /// What it is answered from.
+    pub(super) state: &'a AdminState,
+    /// Who asks.
+    pub(super) asker: &'a Asker,
+    /// What stands at each `{...}` of the path.
+    pub(super) names: Vec<String>,
+    /// What stands behind the `?`: only what the route knows.
+    pub(super) query: BTreeMap<String, String>,
+    /// Its headers.
+    pub(super) headers: &'a HeaderMap,
+    /// `POST /admin/v1/keys`.
+    pub(super) what: String,
+    /// Its body.
+    pub(super) body: Bytes,
+}
+
+/// The agreed spec at one revision.
+#[derive(Clone)]
+pub(super) struct Agreed {
+    pub(super) revision: Revision,
+    pub(super) spec: Arc<Spec>,
+}
+
+/// What a change is worked out from.
+pub(super) struct Now {
+    pub(super) spec: Arc<Spec>,
+    /// The same call was answered before: whatever it changed is in force already.
+    pub(super) is_repeated: bool,
+}
+
+/// What is to change, and what the answer needs to know about it.
+pub(super) struct Plan<T> {
+    pub(super) changes: Vec<Change>,
+    pub(super) with: T,
+}
+
+/// A plan that is in force.
+pub(super) struct Done<T> {
+    pub(super) revision: Revision,
+    /// Whether it was in force already, by an earlier call with the same `Idempotency-Key`.
+    pub(super) is_repeated: bool,
+    pub(super) with: T,
+}
+
+impl Call<'_> {
+    /// What the path names.
+    pub(super) fn name(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+
+    /// A value behind the `?`.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// Whether `?name`, `?name=1` or `?name=true` stands there.
+    ///
+    /// # Errors
+    /// It is neither yes nor no.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Failure> {
+        match self.query(name) {
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
+            Some(_) => Err(Failure::new(ErrorCode::InvalidField, format!("{name:?} is true or false"))),
+        }
+    }
+
+    /// A number behind the `?`.
+    ///
+    /// # Errors
+    /// It is no number.
+    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
+        let wrong = |_| Failure::new(ErrorCode::InvalidField, format!("{name:?} is a whole number"));
+        self.query(name).map(str::parse).transpose().map_err(wrong)
+    }
+
+    /// How many items a page has.
+    ///
+    /// # Errors
+    /// The number is none, or out of range.
+    pub(super) fn limit(&self) -> Result<usize, Failure> {
+        let limit = self.number("limit")?.map_or(PAGE, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        if (1..=PAGE_MAX).contains(&limit) {
+            return Ok(limit);
+        }
+        Err(Failure::new(ErrorCode::InvalidField, format!("\"limit\" is from 1 to {PAGE_MAX}")))
+    }
+
+    /// The spec in force, and nothing older than what was in force anywhere when the call came. With `?stale` it is what
+    /// this node holds, whether it hears from the others or not.
+    ///
+    /// # Errors
+    /// There is no leader to ask.
+    pub(super) async fn agreed(&self) -> Result<Agreed, Failure> {
+        let handle = &self.state.cluster;
+        if !self.flag("stale")? {
+            self.synchronised().await?;
+        }
+        let state = handle.state();
+        let spec = handle.open(&state).map_err(|error| Failure::new(Code::Unsealed, error.to_string()))?;
+        Ok(Agreed { revision: state.revision(), spec })
+    }
+
+    /// Waits until this node holds everything that was acknowledged anywhere before.
+    ///
+    /// # Errors
+    /// There is no leader to ask.
+    pub(super) async fn synchronised(&self) -> Result<(), Failure> {
+        self.state.cluster.read_index().await.map_err(|error| {
+            let detail = format!("{error}: what is in force is not known here; ?stale shows what this node holds");
+            Failure::new(Code::NoLeader, detail)
+        })
+    }
+
+    /// The revision that the caller knows, where they say so.
+    fn expected(&self) -> Result<Option<Revision>, Failure> {
+        let Some(value) = self.headers.get(IF_MATCH) else { return Ok(None) };
+        let text = value.to_str().unwrap_or_default().trim();
+        if text == "*" {
+            return Ok(None);
+        }
+        let revision = text.trim_matches('"').parse().map(Revision);
+        revision.map(Some).map_err(|_| {
+            Failure::new(ErrorCode::InvalidField, "If-Match is the ETag of an answer: a revision in quotes")
+        })
+    }
+
+    /// What the audit keeps of this call.
+    pub(super) fn note(&self) -> Result<Note, Failure> {
+        let text = |name: &HeaderName| self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let reason = text(&REASON).unwrap_or_default().into_owned();
+        if reason.len() > REASON_BYTES {
+            return Err(Failure::new(ErrorCode::InvalidField, format!("{REASON} has at most {REASON_BYTES} bytes")));
+        }
+        let idempotency = text(&IDEMPOTENCY_KEY).map(|key| {
+            let mut hash = Sha256::new();
+            for part in [self.asker.name.as_bytes(), self.what.as_bytes(), key.as_bytes(), &self.body] {
+                hash.update(part.len().to_le_bytes());
+                hash.update(part);
+            }
+            hash.finalize().into()
+        });
+        Ok(Note { actor: self.asker.name.clone(), reason, at: clock::unix_millis(), idempotency })
+    }
+
+    /// Refuses on a node that follows a file.
+    pub(super) fn check_writable(&self) -> Result<(), Failure> {
+        let Some(file) = &self.state.follows else { return Ok(()) };
+        Err(Failure::new(Code::ReadOnly, format!("this node follows the spec file {}: change that", file.display())))
+    }
+
+    /// Changes what is agreed: `plan` says how, given what is in force, and is asked again when somebody else was
+    /// faster, unless the caller named the revision. It runs where it may block.
+    ///
+    /// # Errors
+    /// Those of `plan`; the state's refusal; no leader; no answer in time.
+    pub(super) async fn change<T: Send + 'static>(
+        &self,
+        plan: impl Fn(&Now) -> Result<Plan<T>, Failure> + Send + Sync + 'static,
+    ) -> Result<Done<T>, Failure> {
+        self.check_writable()?;
+        let expected = self.expected()?;
+        let note = self.note()?;
+        let plan = Arc::new(plan);
+        let give_up = clock::now() + CHANGE_MAX;
+        loop {
+            let Agreed { revision, spec } = self.agreed().await?;
+            let is_repeated = note.idempotency.is_some_and(|key| self.state.cluster.state().repeated(&key).is_some());
+            if let Some(expected) = expected.filter(|expected| *expected != revision && !is_repeated) {
+                return Err(changed(expected, revision));
+            }
+            let work = Arc::clone(&plan);
+            let now = Now { spec, is_repeated };
+            let made = tokio::task::spawn_blocking(move || work(&now)).await;
+            let Plan { changes, with } =
+                made.map_err(|_| Failure::new(ErrorCode::Internal, "the change could not be worked out"))??;
+            if changes.is_empty() {
+                return Ok(Done { revision, is_repeated, with });
+            }
+            match self.propose(&note, Command::Change { base: revision, changes }).await? {
+                Applied::Repeated(revision) => return Ok(Done { revision, is_repeated: true, with }),
+                Applied::Applied(revision) => {
+                    return Ok(Done { revision, is_repeated: false, with });
+                }
+                Applied::Refused(Refusal::Conflict { current, .. }) => match expected {
+                    Some(expected) => return Err(changed(expected, current)),
+                    None if clock::now() >= give_up => {
+                        let detail = "others change the state faster than this change can be made: try again";
+                        return Err(Failure::new(Code::Conflict, detail));
+                    }
+                    None => {}
+                },
+                Applied::Refused(refusal) => return Err(Failure::new(Code::Conflict, refusal.to_string())),
+            }
+        }
+    }
+
+    /// Has one command applied.
+    ///
+    /// # Errors
+    /// It was not, or nobody knows.
+    pub(super) async fn propose(&self, note: &Note, command: Command) -> Result<Applied, Failure> {
+        self.state.cluster.propose(note.clone(), command).await.map_err(|error| {
+            let (code, detail) = match error {
+                ProposeError::Unencodable(_) | ProposeError::Unreadable(_) => {
+                    (ErrorCode::BodyTooLarge.into(), format!("{error}: {}", cause(&error)))
+                }
+                ProposeError::Unsealed => (Code::Unsealed, error.to_string()),
+                ProposeError::NoLeader => {
+                    (Code::NoLeader, "no leader can be reached from here: nothing was changed".to_owned())
+                }
+                ProposeError::Unknown | ProposeError::Stopped => {
+                    (Code::OutcomeUnknown, "no answer in time: whether the change is made is not known".to_owned())
+                }
+            };
+            Failure::new(code, detail)
+        })
+    }
+}
+
+fn cause(error: &dyn std::error::Error) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
+}
+
+fn changed(expected: Revision, current: Revision) -> Failure {
+    let detail = format!("the state is at revision {current}, the change was made for {expected}");
+    Failure::new(Code::RevisionChanged, detail)
+}

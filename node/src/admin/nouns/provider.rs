@@ -1,0 +1,49 @@
+//! Providers.
+
+use http::StatusCode;
+use troupe_proto::command::Change;
+use troupe_proto::id::ProviderId;
+
+use super::{body_for, described, page, read_one, removed, show as answer};
+use crate::admin::call::{Call, Now, Plan};
+use crate::admin::failure::Failure;
+use crate::admin::reply::Reply;
+use crate::config::spec_file::{Rest, write_provider};
+
+pub(in crate::admin) async fn list(call: &Call<'_>) -> Result<Reply, Failure> {
+    let now = call.agreed().await?;
+    page(call, now.revision, &now.spec.providers, |name, thing| described(name, now.revision, write_provider(thing)))
+}
+
+pub(in crate::admin) async fn show(call: &Call<'_>) -> Result<Reply, Failure> {
+    let now = call.agreed().await?;
+    let found = now.spec.providers.get(call.name()).ok_or_else(|| Failure::not_found("provider", call.name()))?;
+    Ok(answer(StatusCode::OK, now.revision, described(call.name(), now.revision, write_provider(found))))
+}
+
+pub(in crate::admin) async fn put(call: &Call<'_>) -> Result<Reply, Failure> {
+    let (body, name) = (body_for(call)?, call.name().to_owned());
+    let done = call.change(move |now: &Now| {
+        let spec = &*now.spec;
+        let parts = read_one(&body, &["providers", &name], spec)?;
+        let is_new = !spec.providers.contains_key(name.as_str());
+        let written = parts.providers.get(name.as_str()).map(write_provider);
+        Ok(Plan { changes: parts.changes(spec, Rest::Stays), with: (is_new, written.unwrap_or_default()) })
+    });
+    let done = done.await?;
+    let (is_new, written) = done.with;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(answer(status, done.revision, described(call.name(), done.revision, written)))
+}
+
+pub(in crate::admin) async fn delete(call: &Call<'_>) -> Result<Reply, Failure> {
+    let id = ProviderId::new(call.name());
+    let done = call.change(move |now: &Now| {
+        let spec = &*now.spec;
+        if !now.is_repeated && !spec.providers.contains_key(&id) {
+            return Err(Failure::not_found("provider", id.as_str()));
+        }
+        Ok(Plan { changes: vec![Change::RemoveProvider(id.clone())], with: () })
+    });
+    Ok(removed(call.name(), done.await?.revision))
+}

@@ -1,0 +1,395 @@
+//! Every path behind the token: what it takes, who may ask, and who answers. Routing, roles, the OpenAPI document and the
+//! reference are made of this one table.
+
+use futures_util::future::BoxFuture;
+use troupe_proto::token::Role;
+
+use super::call::Call;
+use super::failure::Failure;
+use super::reply::Reply;
+use super::{apply, nouns, query};
+
+/// The largest body of most routes.
+const BODY_BYTES: usize = 1 << 20;
+/// The largest spec: 100,000 keys take about 15 MiB.
+const SPEC_BYTES: usize = 64 << 20;
+
+/// One path and method.
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    /// `{name}` stands for one segment, percent-encoded.
+    pub(super) path: &'static str,
+    pub(super) role: Role,
+    /// One sentence.
+    pub(super) doc: &'static str,
+    pub(super) query: &'static [Parameter],
+    pub(super) body: Takes,
+    pub(super) answer: Gives,
+    pub(super) run: for<'a> fn(&'a Call<'a>) -> BoxFuture<'a, Result<Reply, Failure>>,
+}
+
+/// A value behind the `?`.
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) takes: &'static str,
+    pub(super) doc: &'static str,
+}
+
+/// What a route's body is.
+#[derive(Clone, Copy)]
+pub(super) enum Takes {
+    /// There is none.
+    Nothing,
+    /// A section of the spec file.
+    Section(&'static str),
+    /// The whole spec file.
+    Spec,
+}
+
+/// What a route answers with.
+#[derive(Clone, Copy)]
+pub(super) enum Gives {
+    /// Not JSON, of this media type.
+    Text(&'static str),
+    /// A section of the spec file, and more fields.
+    Section(&'static str, &'static [Member]),
+    /// Pages of a section of the spec file, and more fields of each item.
+    Page(&'static str, &'static [Member]),
+    /// The whole spec file.
+    Spec,
+    /// Fields of its own.
+    Fields(&'static [Member]),
+    /// An object that is described in the reference.
+    Object,
+}
+
+/// A field of a body or an answer.
+pub(super) struct Member {
+    pub(super) name: &'static str,
+    /// `text`, `whole`, `yes or no`, `time`, `list`, `object`.
+    pub(super) takes: &'static str,
+    pub(super) doc: &'static str,
+}
+
+impl Route {
+    /// The names in a path of this route; `None` where it is none.
+    pub(super) fn matches(&self, path: &str) -> Option<Vec<String>> {
+        let (mut own, mut theirs) = (self.path.split('/'), path.split('/'));
+        let mut names = Vec::new();
+        loop {
+            match (own.next(), theirs.next()) {
+                (None, None) => return Some(names),
+                (Some(hole), Some(name)) if hole.starts_with('{') && !name.is_empty() => {
+                    names.push(query::decode(name)?)
+                }
+                (Some(a), Some(b)) if a == b => {}
+                (Some(_) | None, Some(_) | None) => return None,
+            }
+        }
+    }
+
+    /// The largest body it takes.
+    pub(super) const fn body_bytes(&self) -> usize {
+        match self.body {
+            Takes::Nothing | Takes::Section(_) => BODY_BYTES,
+            Takes::Spec => SPEC_BYTES,
+        }
+    }
+}
+
+const fn member(name: &'static str, takes: &'static str, doc: &'static str) -> Member {
+    Member { name, takes, doc }
+}
+
+const fn parameter(name: &'static str, takes: &'static str, doc: &'static str) -> Parameter {
+    Parameter { name, takes, doc }
+}
+
+const PAGE: &[Parameter] = &[
+    parameter("limit", "whole", "Items of the page, from 1 to 1000; 100 unless given."),
+    parameter("after", "text", "The name behind which the page begins: `next` of the page before."),
+    STALE,
+];
+const STALE: Parameter = parameter(
+    "stale",
+    "yes or no",
+    "Answers from what this node holds, without asking whether somebody holds something newer.",
+);
+
+const NAME: Member = member("name", "text", "Its name.");
+const REVISION: Member = member("revision", "whole", "The revision that the answer is of.");
+const PROVIDER: &[Member] = &[NAME, REVISION];
+const KEY: &[Member] = &[NAME, REVISION, HASH_PREFIX, STATE];
+const HASH_PREFIX: Member = member("hash_prefix", "text", "The beginning of its secret's hash.");
+const STATE: Member = member("state", "text", "`active`, `expired` or `revoked`.");
+const SECRET: Member = member("secret", "text", "The secret. It is shown this once.");
+const KEY_MADE: &[Member] = &[NAME, REVISION, HASH_PREFIX, STATE, SECRET];
+const REMOVED: Gives = Gives::Fields(&[NAME, REVISION]);
+
+/// The table, in the order of the reference.
+pub(super) static ROUTES: &[Route] = &[
+    Route {
+        method: "GET",
+        path: "/metrics",
+        role: Role::Viewer,
+        doc: "The node's metrics, for Prometheus.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: Gives::Text(crate::telemetry::metrics::CONTENT_TYPE),
+        run: |call| Box::pin(nouns::node::metrics(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/openapi.json",
+        role: Role::Viewer,
+        doc: "This API as an OpenAPI 3.1 document.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: Gives::Object,
+        run: |call| Box::pin(nouns::node::openapi(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/status",
+        role: Role::Viewer,
+        doc: "How the node is, and the size of what it serves.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: Gives::Object,
+        run: |call| Box::pin(nouns::node::status(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/route/explain",
+        role: Role::Viewer,
+        doc: "Which target would serve a call of a model now, and why each other would not.",
+        query: &[
+            parameter("model", "text", "Required. The model's name as a client writes it."),
+            parameter("key", "text", "As if the call came with this virtual key."),
+            parameter("target", "text", "As if the call chose this target."),
+        ],
+        body: Takes::Nothing,
+        answer: Gives::Object,
+        run: |call| Box::pin(nouns::node::explain(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/providers",
+        role: Role::Viewer,
+        doc: "The providers, by name. Secrets are not shown: `(set)` stands in their place.",
+        query: PAGE,
+        body: Takes::Nothing,
+        answer: Gives::Page("providers.NAME", PROVIDER),
+        run: |call| Box::pin(nouns::provider::list(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/providers/{name}",
+        role: Role::Viewer,
+        doc: "One provider.",
+        query: &[STALE],
+        body: Takes::Nothing,
+        answer: Gives::Section("providers.NAME", PROVIDER),
+        run: |call| Box::pin(nouns::provider::show(call)),
+    },
+    Route {
+        method: "PUT",
+        path: "/admin/v1/providers/{name}",
+        role: Role::Operator,
+        doc: "Adds a provider or puts another in its place. A key without a secret, or with `(set)`, keeps its own.",
+        query: &[],
+        body: Takes::Section("providers.NAME"),
+        answer: Gives::Section("providers.NAME", PROVIDER),
+        run: |call| Box::pin(nouns::provider::put(call)),
+    },
+    Route {
+        method: "DELETE",
+        path: "/admin/v1/providers/{name}",
+        role: Role::Operator,
+        doc: "Takes a provider away that no model names.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: REMOVED,
+        run: |call| Box::pin(nouns::provider::delete(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/models",
+        role: Role::Viewer,
+        doc: "The models, by name.",
+        query: PAGE,
+        body: Takes::Nothing,
+        answer: Gives::Page("models.NAME", PROVIDER),
+        run: |call| Box::pin(nouns::model::list(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/models/{name}",
+        role: Role::Viewer,
+        doc: "One model.",
+        query: &[STALE],
+        body: Takes::Nothing,
+        answer: Gives::Section("models.NAME", PROVIDER),
+        run: |call| Box::pin(nouns::model::show(call)),
+    },
+    Route {
+        method: "PUT",
+        path: "/admin/v1/models/{name}",
+        role: Role::Operator,
+        doc: "Adds a model or puts another in its place.",
+        query: &[],
+        body: Takes::Section("models.NAME"),
+        answer: Gives::Section("models.NAME", PROVIDER),
+        run: |call| Box::pin(nouns::model::put(call)),
+    },
+    Route {
+        method: "DELETE",
+        path: "/admin/v1/models/{name}",
+        role: Role::Operator,
+        doc: "Takes a model away that no other falls back to.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: REMOVED,
+        run: |call| Box::pin(nouns::model::delete(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/keys",
+        role: Role::Viewer,
+        doc: "The virtual keys, by name.",
+        query: PAGE,
+        body: Takes::Nothing,
+        answer: Gives::Page("keys.NAME", KEY),
+        run: |call| Box::pin(nouns::key::list(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/keys",
+        role: Role::Operator,
+        doc: "Makes a virtual key. Without `secret` or `hash` its secret is made too, and shown in the answer and never again.",
+        query: &[],
+        body: Takes::Section("keys.NAME"),
+        answer: Gives::Section("keys.NAME", KEY_MADE),
+        run: |call| Box::pin(nouns::key::create(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/keys/{name}",
+        role: Role::Viewer,
+        doc: "One virtual key.",
+        query: &[STALE],
+        body: Takes::Nothing,
+        answer: Gives::Section("keys.NAME", KEY),
+        run: |call| Box::pin(nouns::key::show(call)),
+    },
+    Route {
+        method: "PUT",
+        path: "/admin/v1/keys/{name}",
+        role: Role::Operator,
+        doc: "Adds a virtual key or puts another in its place. Without `secret` or `hash` it keeps its secret; one that has none is given one.",
+        query: &[],
+        body: Takes::Section("keys.NAME"),
+        answer: Gives::Section("keys.NAME", KEY_MADE),
+        run: |call| Box::pin(nouns::key::put(call)),
+    },
+    Route {
+        method: "DELETE",
+        path: "/admin/v1/keys/{name}",
+        role: Role::Operator,
+        doc: "Takes a virtual key away.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: REMOVED,
+        run: |call| Box::pin(nouns::key::delete(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/keys/{name}/rotate",
+        role: Role::Operator,
+        doc: "Gives a virtual key a new secret, shown this once. The old one admits nobody from then on.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: Gives::Section("keys.NAME", KEY_MADE),
+        run: |call| Box::pin(nouns::key::rotate(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/keys/{name}/revoke",
+        role: Role::Operator,
+        doc: "Lets a virtual key admit nobody from now on. It stays listed, expired since 1970.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: Gives::Section("keys.NAME", KEY),
+        run: |call| Box::pin(nouns::key::revoke(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/defaults",
+        role: Role::Viewer,
+        doc: "The rules for whatever says nothing nearer.",
+        query: &[STALE],
+        body: Takes::Nothing,
+        answer: Gives::Section("defaults", &[REVISION]),
+        run: |call| Box::pin(nouns::defaults::show(call)),
+    },
+    Route {
+        method: "PUT",
+        path: "/admin/v1/defaults",
+        role: Role::Operator,
+        doc: "Puts other defaults in their place.",
+        query: &[],
+        body: Takes::Section("defaults"),
+        answer: Gives::Section("defaults", &[REVISION]),
+        run: |call| Box::pin(nouns::defaults::put(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/policies",
+        role: Role::Viewer,
+        doc: "The rules of the cluster as a whole.",
+        query: &[STALE],
+        body: Takes::Nothing,
+        answer: Gives::Section("policies", &[REVISION]),
+        run: |call| Box::pin(nouns::policies::show(call)),
+    },
+    Route {
+        method: "PUT",
+        path: "/admin/v1/policies",
+        role: Role::Operator,
+        doc: "Puts other policies in their place.",
+        query: &[],
+        body: Takes::Section("policies"),
+        answer: Gives::Section("policies", &[REVISION]),
+        run: |call| Box::pin(nouns::policies::put(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/apply",
+        role: Role::Operator,
+        doc: "Makes what the body says be in force, all of it or nothing.",
+        query: &[
+            parameter("dry_run", "yes or no", "Changes nothing: the answer says what would change."),
+            parameter("prune", "yes or no", "What the body does not say is taken away. Without it, it stays."),
+        ],
+        body: Takes::Spec,
+        answer: Gives::Fields(apply::ANSWER),
+        run: |call| Box::pin(apply::apply(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/export",
+        role: Role::Viewer,
+        doc: "The whole spec, as `apply` takes it: secrets are left out, and stay as they are when it is applied here again.",
+        query: &[
+            parameter(
+                "hashes",
+                "yes or no",
+                "With the hashes of virtual keys, so that another cluster can take them over.",
+            ),
+            STALE,
+        ],
+        body: Takes::Nothing,
+        answer: Gives::Spec,
+        run: |call| Box::pin(apply::export(call)),
+    },
+];
