@@ -143,7 +143,16 @@ impl Site {
     }
 
     async fn serve_with(&self, more: &[&str], out_pipe: Option<Stdio>) -> Running {
-        let base = ["serve", "--spec", "spec.toml", "--listen-data", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"];
+        self.running(&[&["--spec", "spec.toml"][..], more].concat(), out_pipe).await
+    }
+
+    /// A node that follows no file.
+    pub(crate) async fn serve_agreed(&self) -> Running {
+        self.running(&["--limits-drain-delay", "0s"], None).await
+    }
+
+    async fn running(&self, more: &[&str], out_pipe: Option<Stdio>) -> Running {
+        let base = ["serve", "--listen-data", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"];
         let mut process = self.start_with(&[&base[..], more].concat(), out_pipe, None);
         let data = eventually("it says where it serves", || {
             let ended = process.try_wait();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail by panicking, as tests do")]
 
 mod admin;
+mod admin_api;
 mod bad_input;
 mod breakers;
 mod certificates;

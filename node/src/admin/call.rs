@@ -20,9 +20,9 @@ use super::failure::{Code, Failure};
 use crate::clock;
 
 /// Why the caller asks for a change; kept in the audit.
-pub(super) const REASON: HeaderName = HeaderName::from_static("x-troupe-reason");
+pub(crate) const REASON: HeaderName = HeaderName::from_static("x-troupe-reason");
 /// Names one change: asked for again under the same name, it takes effect once.
-pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The longest reason.
 const REASON_BYTES: usize = 1024;

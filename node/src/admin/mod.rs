@@ -27,6 +27,7 @@ use troupe_proto::secret::Secret;
 
 use crate::telemetry::metrics::{Learned, Metrics};
 pub use apply::{Applied, Made};
+pub(crate) use call::{IDEMPOTENCY_KEY, REASON};
 pub use delta::{Delta, FieldDelta, Op};
 pub use failure::{Code, Failure};
 pub use health::{Health, Phase};

@@ -4,7 +4,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::admin::DEV_DIR;
+use super::access::DEV_DIR;
 use super::serve::{on_control_plane, until_told};
 use super::{Exit, dev_cluster, say};
 use crate::config::{Boot, Flags, Literals, Sources, variable};

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::admin::DEV_DIR;
+use super::access::DEV_DIR;
 use super::serve::on_control_plane;
 use super::{Exit, say};
 use crate::clock;

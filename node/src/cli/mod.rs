@@ -1,11 +1,15 @@
 //! The command line.
 
-mod admin;
+mod access;
+mod apply;
 mod ca;
 mod config;
 mod dev;
 mod dev_cluster;
+mod key;
+mod noun;
 mod output;
+mod print;
 mod route;
 mod serve;
 
@@ -42,6 +46,21 @@ enum Command {
     /// Works on configuration files.
     #[command(subcommand)]
     Config(config::Command),
+    /// Puts what a spec file says in force, all of it or nothing. Shows what changes first.
+    Apply(apply::Apply),
+    /// Shows what a spec file would change.
+    Diff(apply::Diff),
+    /// Prints the spec in force, as `apply` takes it. Secrets are left out.
+    Export(apply::Export),
+    /// Works on virtual keys.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Works on providers.
+    #[command(subcommand)]
+    Provider(noun::Command),
+    /// Works on models.
+    #[command(subcommand)]
+    Model(noun::Command),
     /// Asks a running node about its routes.
     #[command(subcommand)]
     Route(route::Command),
@@ -60,6 +79,7 @@ enum Exit {
     Failed = 1,
     Usage = 2,
     NotFound = 3,
+    Conflict = 4,
     Unreachable = 5,
 }
 
@@ -70,19 +90,26 @@ impl From<Exit> for ExitCode {
             Exit::Failed => Self::from(1),
             Exit::Usage => Self::from(2),
             Exit::NotFound => Self::from(3),
+            Exit::Conflict => Self::from(4),
             Exit::Unreachable => Self::from(5),
         }
     }
 }
 
 /// Parses the command line, does what it says, and answers with the exit code: 0 done, 1 failed, 2 not understood, 3 not
-/// found, 5 no node reached.
+/// found, 4 in conflict with what is in force, 5 no node or no quorum reached.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(flags) => serve::run(&flags),
         Command::Dev(flags) => dev::run(*flags),
         Command::Config(command) => config::run(&command),
+        Command::Apply(args) => apply::apply(&args),
+        Command::Diff(args) => apply::diff(&args),
+        Command::Export(args) => apply::export(&args),
+        Command::Key(command) => key::run(&command),
+        Command::Provider(command) => noun::run(&noun::PROVIDERS, &command),
+        Command::Model(command) => noun::run(&noun::MODELS, &command),
         Command::Route(command) => route::run(&command),
         Command::Ca(command) => ca::run(&command),
         Command::Cert(command) => ca::run_cert(&command),
@@ -92,7 +119,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             say(&mut std::io::stderr().lock(), &format!("error: {}\n", told(&error)));
-            error.downcast_ref().map_or(Exit::Failed, admin::AdminError::exit).into()
+            error.downcast_ref().map_or(Exit::Failed, access::AdminError::exit).into()
         }
     }
 }

@@ -1,6 +1,6 @@
 use clap::{Args, Subcommand};
 
-use super::admin::Access;
+use super::access::{Access, Ask};
 use super::output::{Output, table, yaml};
 use super::{Exit, say};
 use crate::admin::explain::{Place, PoolReport, Report, TargetReport};
@@ -31,10 +31,13 @@ pub(super) struct Explain {
 pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
     match command {
         Command::Explain(args) => {
-            let mut query = vec![("model", args.model.as_str())];
-            query.extend(args.key.as_deref().map(|key| ("key", key)));
-            query.extend(args.target.as_deref().map(|target| ("target", target)));
-            let document = args.access.get("/admin/v1/route/explain", &query)?;
+            let mut ask = Ask::get(&["route", "explain"]).query("model", &args.model);
+            for (name, value) in [("key", &args.key), ("target", &args.target)] {
+                if let Some(value) = value {
+                    ask = ask.query(name, value);
+                }
+            }
+            let document = args.access.ask(&ask)?;
             let text = match args.output {
                 Output::Table => human(&serde_json::from_value(document)?),
                 Output::Json => serde_json::to_string_pretty(&document)? + "\n",

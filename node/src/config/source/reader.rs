@@ -51,6 +51,15 @@ impl<'a> Found<'a> {
         Self { node, path, source, problems, is_loose: true }
     }
 
+    /// The same value, whose problems are added to others.
+    #[must_use]
+    pub fn silent<'b>(&self, problems: &'b Problems) -> Found<'b>
+    where
+        'a: 'b,
+    {
+        Found { node: self.node, path: self.path.clone(), source: self.source, problems, is_loose: self.is_loose }
+    }
+
     /// Says what is wrong with it.
     pub fn problem(&self, message: impl Display) {
         self.problem_at(self.node.at, self.path.clone(), message);

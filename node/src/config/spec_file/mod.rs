@@ -7,6 +7,7 @@ mod policies;
 mod provider;
 mod rules;
 mod sections;
+mod sending;
 mod write;
 
 use std::collections::BTreeMap;
@@ -18,9 +19,10 @@ use troupe_proto::secret::{KeyHash, Secret};
 use troupe_proto::spec::Spec;
 
 pub(super) use key::Declared;
-pub use parts::{Parts, Rest, read_for_sending, read_parts};
+pub use parts::{Parts, Rest, read_parts};
 pub(super) use rules::within;
 pub use sections::SECTIONS;
+pub use sending::{read_for_sending, read_one_for_sending};
 pub use write::{Hashes, time_text, write_key, write_model, write_policies, write_provider, write_rules, write_spec};
 
 use super::env::SharedEnv;

@@ -8,11 +8,10 @@ use troupe_proto::secret::{KeyHash, Secret};
 use troupe_proto::spec::{Key, Model, Policies, Provider, Rules, Spec, Table};
 
 use super::{key, model, policies, provider, rules, sections};
-use crate::config::file::{Files, read_text};
+use crate::config::file::Files;
 use crate::config::made::new_key_secret;
 use crate::config::secrets::{Literals, Secrets, Unsaid};
 use crate::config::source::{ConfigError, Found, Node, Problems};
-use crate::config::spec_file::Sources;
 use crate::view::{Draft, View};
 
 /// What happens to what is in force and stands in no part.
@@ -66,29 +65,6 @@ pub fn read_parts(source: &str, root: &Node, in_force: &Spec, rest: Rest) -> Res
         return Err(ConfigError::whole(source, error.to_string()));
     }
     Ok(parts)
-}
-
-/// Reads a spec file that is to be sent to a node: checks what can be told from here, for what may stand on the other
-/// side is not known here, and gives its values.
-///
-/// # Errors
-/// Every problem found.
-pub fn read_for_sending(path: &std::path::Path, sources: &Sources) -> Result<Node, ConfigError> {
-    let text = read_text(path)?;
-    let problems = Problems::default();
-    let env = |name: &str| (sources.env)(name);
-    let secrets = Secrets::new(&env, sources.literals, Files::default()).unsaid(Unsaid::Later);
-    let found = Found::new(&text.root, String::new(), &text.source, &problems);
-    if let Some(table) = found.table(&sections::ROOT) {
-        if let Some(found) = table.get("providers") {
-            provider::read_all(&found, &secrets);
-        }
-        if let Some(found) = table.get("keys") {
-            key::read_all(&found, &secrets);
-        }
-    }
-    problems.into_result()?;
-    Ok(text.root)
 }
 
 fn read(root: &Found<'_>, secrets: &Secrets<'_>, beside: &Spec) -> (Parts, BTreeMap<KeyId, key::Declared>) {

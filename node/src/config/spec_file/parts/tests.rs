@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::source::parse_json;
-use crate::config::spec_file::{Hashes, load_text, write_spec};
+use crate::config::spec_file::{Hashes, Sources, load_text, write_spec};
 
 const FULL: &str = include_str!("../../fixtures/spec.toml");
 

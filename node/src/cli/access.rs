@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http::header::{ACCEPT, AUTHORIZATION};
-use http::{HeaderValue, Request, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
 use troupe_proto::id::ProviderId;
@@ -15,6 +15,8 @@ use troupe_proto::secret::Secret;
 use troupe_proto::spec::{Auth, BaseUrl, Provider, Rules, Wire};
 
 use super::Exit;
+use crate::admin::{IDEMPOTENCY_KEY, REASON};
+use crate::clock;
 use crate::config::{TOKEN_FILE, variable};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Client, Endpoint, SendError};
@@ -23,10 +25,14 @@ use crate::upstream::{Client, Endpoint, SendError};
 const DEFAULT_URL: &str = "http://127.0.0.1:8081";
 /// Where a node keeps its files when nothing says otherwise.
 const DEFAULT_DATA_DIR: &str = "troupe-data";
-/// How long a node may take; its answers come from memory.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a node may take to answer. A change of 100,000 keys takes it a few seconds.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest answer that is read.
-const ANSWER_BYTES: usize = 16 << 20;
+const ANSWER_BYTES: usize = 64 << 20;
+/// How often a change is asked for again while the cluster has no leader, or did not say what became of it.
+const TRIES: u32 = 4;
+/// The rest before it is.
+const REST: Duration = Duration::from_millis(700);
 
 /// Which node is asked, and as whom.
 #[derive(Args)]
@@ -77,19 +83,29 @@ pub(super) enum AdminError {
     /// It does not know what was asked for.
     #[error("{0}")]
     NotFound(String),
+    /// What is in force does not allow it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The cluster cannot agree now, or did not say what became of a change.
+    #[error("{0}")]
+    NoQuorum(String),
     /// It refused.
     #[error("{0}")]
     Refused(String),
+    /// It cannot be asked for so.
+    #[error("{0}")]
+    Usage(String),
 }
 
 impl AdminError {
     /// The program's exit code.
     pub(super) const fn exit(&self) -> Exit {
         match self {
-            Self::Url { .. } | Self::Token(_) => Exit::Usage,
+            Self::Url { .. } | Self::Token(_) | Self::Usage(_) => Exit::Usage,
             Self::File { .. } | Self::Foreign { .. } | Self::Unauthorized { .. } | Self::Refused(_) => Exit::Failed,
             Self::NotFound(_) => Exit::NotFound,
-            Self::Unreachable { .. } => Exit::Unreachable,
+            Self::Conflict(_) => Exit::Conflict,
+            Self::Unreachable { .. } | Self::NoQuorum(_) => Exit::Unreachable,
         }
     }
 }
@@ -100,12 +116,106 @@ struct Token {
     from: String,
 }
 
+/// What is asked of a node.
+pub(super) struct Ask<'a> {
+    method: Method,
+    path: String,
+    query: Vec<(&'a str, &'a str)>,
+    headers: Vec<(HeaderName, String)>,
+    body: Option<Vec<u8>>,
+}
+
+impl<'a> Ask<'a> {
+    fn new(method: Method, path: &[&str]) -> Self {
+        let escaped = path.iter().map(|part| format!("/{}", escape(part)));
+        let path = std::iter::once("/admin/v1".to_owned()).chain(escaped).collect();
+        Self { method, path, query: Vec::new(), headers: Vec::new(), body: None }
+    }
+
+    /// A question, by the parts of the path below `/admin/v1`.
+    pub(super) fn get(path: &[&str]) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    /// A change. It is named, so that it can be asked for again without being made twice.
+    pub(super) fn change(method: Method, path: &[&str], reason: Option<&str>) -> Self {
+        let mut ask = Self::new(method, path);
+        ask.headers.push((IDEMPOTENCY_KEY, format!("{:032x}", clock::unique())));
+        ask.headers.extend(reason.map(|reason| (REASON, reason.to_owned())));
+        ask
+    }
+
+    /// The same with a value behind the `?`.
+    #[must_use]
+    pub(super) fn query(mut self, name: &'a str, value: &'a str) -> Self {
+        self.query.push((name, value));
+        self
+    }
+
+    /// The same with a body.
+    #[must_use]
+    pub(super) fn body(mut self, body: &Value) -> Self {
+        self.body = Some(body.to_string().into_bytes());
+        self
+    }
+
+    /// The same, made only while the state is at a revision.
+    #[must_use]
+    pub(super) fn at(mut self, revision: u64) -> Self {
+        self.headers.push((IF_MATCH, format!("\"{revision}\"")));
+        self
+    }
+}
+
+fn escape(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
 impl Access {
     /// Asks for a document.
     ///
     /// # Errors
     /// [`AdminError`].
-    pub(super) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, AdminError> {
+    pub(super) fn ask(&self, ask: &Ask<'_>) -> Result<Value, AdminError> {
+        let mut tries = 1;
+        loop {
+            match self.ask_once(ask) {
+                Err(AdminError::NoQuorum(_)) if tries < TRIES => {
+                    tries += 1;
+                    std::thread::sleep(REST);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Asks for all pages of a list, and gives them as one.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub(super) fn list(&self, path: &[&str]) -> Result<Value, AdminError> {
+        let mut all = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let mut ask = Ask::get(path).query("limit", "1000");
+            if let Some(after) = &after {
+                ask = ask.query("after", after);
+            }
+            let mut page = self.ask(&ask)?;
+            if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
+                all.extend(items);
+            }
+            match page.get("next").and_then(Value::as_str) {
+                Some(next) => after = Some(next.to_owned()),
+                None => {
+                    page["items"] = Value::Array(all);
+                    return Ok(page);
+                }
+            }
+        }
+    }
+
+    fn ask_once(&self, ask: &Ask<'_>) -> Result<Value, AdminError> {
         let text = self.admin_url.clone().or_else(|| variable("TROUPE_ADMIN_URL"));
         let text = text.unwrap_or_else(|| DEFAULT_URL.to_owned());
         let url: BaseUrl =
@@ -117,7 +227,7 @@ impl Access {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| unreachable(&text, &error))?;
-        let request = request(&url, path, query, &token)?;
+        let request = request(&url, ask, &token)?;
         let (status, body) = runtime.block_on(send(&text, url, ca_pem, request))?;
         read_answer(status, &body, text, token.from)
     }
@@ -177,21 +287,24 @@ fn read(path: &Path) -> Result<String, AdminError> {
         .map_err(|error| AdminError::File { path: path.to_owned(), problem: format!("cannot be read: {error}") })
 }
 
-fn request(
-    url: &BaseUrl,
-    path: &str,
-    query: &[(&str, &str)],
-    token: &Token,
-) -> Result<Request<Full<Bytes>>, AdminError> {
-    let mut target = format!("{}{path}", url.path);
-    for (at, (name, value)) in query.iter().enumerate() {
-        let value = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
-        target.push_str(&format!("{}{name}={value}", if at == 0 { '?' } else { '&' }));
+fn request(url: &BaseUrl, ask: &Ask<'_>, token: &Token) -> Result<Request<Full<Bytes>>, AdminError> {
+    let mut target = format!("{}{}", url.path, ask.path);
+    for (at, (name, value)) in ask.query.iter().enumerate() {
+        target.push_str(&format!("{}{name}={}", if at == 0 { '?' } else { '&' }, escape(value)));
     }
-    let mut request = Request::new(Full::default());
+    let mut request = Request::new(Full::from(ask.body.clone().unwrap_or_default()));
+    *request.method_mut() = ask.method.clone();
     *request.uri_mut() =
         target.parse().map_err(|error| AdminError::Url { url: target.clone(), problem: format!("{error}") })?;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+    if ask.body.is_some() {
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    for (name, value) in &ask.headers {
+        let value = HeaderValue::from_bytes(value.as_bytes());
+        let value = value.map_err(|_| AdminError::Usage(format!("{name} has characters that no header may have")))?;
+        request.headers_mut().insert(name.clone(), value);
+    }
     if let Some(secret) = &token.secret {
         let value = HeaderValue::from_str(&format!("Bearer {}", secret.expose()));
         let mut value = value.map_err(|_| AdminError::Token(token.from.clone()))?;
@@ -261,8 +374,19 @@ fn read_answer(status: StatusCode, body: &[u8], url: String, token: String) -> R
         let told = document.as_ref().and_then(|document| document.get(name)).and_then(Value::as_str);
         told.map(str::to_owned)
     };
-    match (status, told("code").zip(told("detail"))) {
-        (StatusCode::OK, _) => {
+    let problems = document.as_ref().and_then(|document| document.get("problems")).and_then(Value::as_array);
+    let several = problems.filter(|problems| problems.len() > 1).map(|problems| {
+        let text =
+            |problem: &Value, name: &str| problem.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let lines: Vec<String> = problems
+            .iter()
+            .map(|problem| format!("{}: {}", text(problem, "field"), text(problem, "message")))
+            .collect();
+        lines.join("\n")
+    });
+    let told_all = told("code").zip(several.or_else(|| told("detail")));
+    match (status, told_all) {
+        (StatusCode::OK | StatusCode::CREATED, _) => {
             document.ok_or_else(|| AdminError::Foreign { url, problem: "it did not answer with JSON".to_owned() })
         }
         (StatusCode::UNAUTHORIZED, Some((_, detail))) => Err(AdminError::Unauthorized { url, token, detail }),
@@ -271,6 +395,12 @@ fn read_answer(status: StatusCode, body: &[u8], url: String, token: String) -> R
             Err(AdminError::Foreign { url, problem })
         }
         (StatusCode::NOT_FOUND, Some((_, detail))) => Err(AdminError::NotFound(detail)),
+        (StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED, Some((_, detail))) => {
+            Err(AdminError::Conflict(detail))
+        }
+        (_, Some((code, detail))) if code == "no_leader" || code == "outcome_unknown" => {
+            Err(AdminError::NoQuorum(detail))
+        }
         (_, Some((_, detail))) => Err(AdminError::Refused(detail)),
         (_, None) => Err(AdminError::Foreign { url, problem: format!("it answered {status}") }),
     }
@@ -296,6 +426,10 @@ mod tests {
         assert_eq!(answer(404, &problem("model_not_found")), Err(Exit::NotFound));
         assert_eq!(answer(404, &problem("route_not_found")), Err(Exit::Failed));
         assert_eq!(answer(404, "nginx"), Err(Exit::Failed));
+        assert_eq!(answer(409, &problem("conflict")), Err(Exit::Conflict));
+        assert_eq!(answer(412, &problem("revision_changed")), Err(Exit::Conflict));
+        assert_eq!(answer(503, &problem("no_leader")), Err(Exit::Unreachable));
+        assert_eq!(answer(503, &problem("overloaded")), Err(Exit::Failed));
         assert_eq!(answer(400, &problem("invalid_field")), Err(Exit::Failed));
     }
 
@@ -315,9 +449,10 @@ mod tests {
         let token = Token { secret: Some(Secret::new("adm".to_owned())), from: String::new() };
         let url = "http://h/base".parse().unwrap();
 
-        let request = request(&url, "/admin", &[("model", "a&b=c/d"), ("key", "k")], &token).unwrap();
+        let ask = Ask::get(&["models", "a/b"]).query("model", "a&b=c/d").query("key", "k");
+        let request = request(&url, &ask, &token).unwrap();
 
-        assert_eq!(request.uri().to_string(), "/base/admin?model=a%26b%3Dc%2Fd&key=k");
+        assert_eq!(request.uri().to_string(), "/base/admin/v1/models/a%2Fb?model=a%26b%3Dc%2Fd&key=k");
         assert_eq!(request.headers()[AUTHORIZATION], "Bearer adm");
         assert!(!format!("{:?}", request.headers()).contains("adm\""), "{:?}", request.headers());
     }

@@ -1,0 +1,245 @@
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use http::Method;
+use serde_json::Value;
+
+use super::access::{Access, AdminError, Ask};
+use super::output::{Output, yaml};
+use super::print::{Asking, Changing, talk};
+use super::{Exit, say};
+use crate::admin::{Applied, Delta, Op};
+use crate::config::spec_file::{Sources, read_for_sending};
+
+#[derive(Args)]
+pub(super) struct Apply {
+    /// The spec: a TOML, YAML or JSON file.
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Takes away what the file does not say. Without it, that stays.
+    #[arg(long)]
+    prune: bool,
+    /// Says what would change, and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Does not ask. Needed where nobody can be asked and something goes.
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    changing: Changing,
+}
+
+#[derive(Args)]
+pub(super) struct Diff {
+    /// The spec: a TOML, YAML or JSON file.
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// As if what the file does not say were taken away.
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Args)]
+pub(super) struct Export {
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t = Format::Toml)]
+    output: Format,
+    /// With the hashes of virtual keys, so that another cluster can take them over.
+    #[arg(long)]
+    hashes: bool,
+    #[command(flatten)]
+    access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Toml,
+    Json,
+    Yaml,
+}
+
+pub(super) fn apply(args: &Apply) -> anyhow::Result<Exit> {
+    let asking = &args.changing.asking;
+    let spec = read(&args.file)?;
+    let plan = dry_run(&asking.access, &spec, args.prune)?;
+    let planned: Applied = serde_json::from_value(plan.clone())?;
+    let is_empty = planned.added + planned.changed + planned.removed == 0;
+    if args.dry_run || is_empty {
+        return asking.print(&plan, |_| human(&planned, Tense::Future));
+    }
+    let is_asked = !args.yes && std::io::stdin().is_terminal();
+    if asking.output == Output::Table || is_asked {
+        // What is about to happen is said before it happens; only what happened is data.
+        talk(human(&planned, Tense::Future).trim_end());
+    }
+    if is_asked {
+        if !is_confirmed()? {
+            talk("nothing was changed");
+            return Ok(Exit::Failed);
+        }
+    } else if planned.removed > 0 && !args.yes {
+        let problem = format!("{} would be taken away: say --yes where nobody can be asked", things(planned.removed));
+        return Err(AdminError::Usage(problem).into());
+    }
+    let prune = flag(args.prune);
+    let mut ask = Ask::change(Method::POST, &["apply"], args.changing.reason.as_deref()).query("prune", prune);
+    if planned.removed > 0 || is_asked {
+        // What goes must be what was shown; what only comes or changes is what the file says, whatever happened since.
+        ask = ask.at(planned.revision);
+    }
+    let document = asking.access.ask(&ask.body(&spec))?;
+    let applied: Applied = serde_json::from_value(document.clone())?;
+    asking.print(&document, |_| human_done(&applied))
+}
+
+pub(super) fn diff(args: &Diff) -> anyhow::Result<Exit> {
+    let plan = dry_run(&args.asking.access, &read(&args.file)?, args.prune)?;
+    let planned: Applied = serde_json::from_value(plan.clone())?;
+    args.asking.print(&plan, |_| human(&planned, Tense::Future))
+}
+
+pub(super) fn export(args: &Export) -> anyhow::Result<Exit> {
+    let document = args.access.ask(&Ask::get(&["export"]).query("hashes", flag(args.hashes)))?;
+    let text = match args.output {
+        Format::Toml => toml::to_string(&document)?,
+        Format::Json => serde_json::to_string_pretty(&document)? + "\n",
+        Format::Yaml => yaml(&document),
+    };
+    say(&mut std::io::stdout().lock(), &text);
+    Ok(Exit::Ok)
+}
+
+fn read(path: &Path) -> anyhow::Result<Value> {
+    Ok(read_for_sending(path, &Sources::of_process(None))?)
+}
+
+fn dry_run(access: &Access, spec: &Value, prune: bool) -> Result<Value, AdminError> {
+    let ask = Ask::change(Method::POST, &["apply"], None).query("dry_run", "true").query("prune", flag(prune));
+    access.ask(&ask.body(spec))
+}
+
+const fn flag(is_set: bool) -> &'static str {
+    if is_set { "true" } else { "false" }
+}
+
+fn is_confirmed() -> std::io::Result<bool> {
+    let mut out = std::io::stderr().lock();
+    out.write_all(b"change this? [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Whether it is told before or after.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tense {
+    Future,
+    Past,
+}
+
+fn things(count: usize) -> String {
+    if count == 1 { "1 thing".to_owned() } else { format!("{count} things") }
+}
+
+fn human(applied: &Applied, tense: Tense) -> String {
+    let mut text: String = applied.changes.iter().map(told).collect();
+    if applied.untold > 0 {
+        text.push_str(&format!("... and {} more\n", applied.untold));
+    }
+    for note in &applied.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    let Applied { added, changed, removed, revision, .. } = applied;
+    if added + changed + removed == 0 {
+        text.push_str(&format!("nothing changes: revision {revision} says the same\n"));
+    } else {
+        let verb = if tense == Tense::Future { "to add" } else { "added" };
+        let (change, remove) = if tense == Tense::Future { ("to change", "to remove") } else { ("changed", "removed") };
+        text.push_str(&format!("{added} {verb}, {changed} {change}, {removed} {remove}\n"));
+    }
+    text
+}
+
+fn human_done(applied: &Applied) -> String {
+    let mut text = String::new();
+    for made in &applied.made {
+        let secret = made.secret.as_deref().unwrap_or("(not shown again)");
+        text.push_str(&format!("key {}: {secret}\n", made.name));
+    }
+    if !text.is_empty() {
+        text.push_str("(secrets are shown this once; only their hashes are kept)\n");
+    }
+    let quiet = Applied { changes: Vec::new(), untold: 0, notes: Vec::new(), ..applied.clone() };
+    text.push_str(&format!("{}revision {}\n", human(&quiet, Tense::Past), applied.revision));
+    text
+}
+
+fn told(delta: &Delta) -> String {
+    let mark = match delta.op {
+        Op::Add => '+',
+        Op::Change => '~',
+        Op::Remove => '-',
+    };
+    let mut text = format!("{mark} {} {}", delta.kind, delta.name).trim_end().to_owned() + "\n";
+    for field in &delta.fields {
+        text.push_str(&format!("    {}: {} -> {}\n", field.field, value(&field.before), value(&field.after)));
+    }
+    text
+}
+
+fn value(value: &Value) -> String {
+    match value {
+        Value::Null => "(absent)".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn people_read_what_goes_what_changes_and_what_comes() {
+        let applied: Applied = serde_json::from_value(json!({
+            "revision": 7, "dry_run": true, "added": 1, "changed": 1, "removed": 1, "untold": 0,
+            "changes": [
+                {"op": "remove", "kind": "key", "name": "old"},
+                {"op": "change", "kind": "model", "name": "m", "fields": [
+                    {"field": "targets[0].weight", "before": null, "after": 3}]},
+                {"op": "add", "kind": "defaults"},
+            ],
+            "made": [{"name": "k", "secret": "sk-1"}],
+        }))
+        .unwrap();
+
+        assert_eq!(
+            human(&applied, Tense::Future),
+            "- key old\n~ model m\n    targets[0].weight: (absent) -> 3\n+ defaults\n1 to add, 1 to change, 1 to remove\n"
+        );
+        assert_eq!(
+            human_done(&applied),
+            "key k: sk-1\n(secrets are shown this once; only their hashes are kept)\n\
+             1 added, 1 changed, 1 removed\nrevision 7\n"
+        );
+    }
+
+    #[test]
+    fn an_exported_spec_reads_as_toml() {
+        let spec = json!({
+            "providers": {"o": {"wire": "openai", "base_url": "http://h", "keys": [{"name": "a", "secret": "(set)"}], "timeouts": {"idle": "1s"}}},
+            "models": {"gpt-*": {"targets": [{"provider": "o"}]}},
+            "keys": {"a": {}}
+        });
+
+        let text = toml::to_string(&spec).unwrap();
+
+        assert_eq!(toml::from_str::<Value>(&text).unwrap(), spec, "{text}");
+    }
+}
