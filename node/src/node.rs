@@ -256,7 +256,7 @@ impl Node {
 
     /// The longest that [`Node::drain`] takes.
     pub fn drain_max(&self) -> Duration {
-        [self.drain_timeout, CUT_MAX, LOG_FLUSH, TASKS_MAX, TASKS_MAX]
+        [self.drain_timeout, CUT_MAX, LOG_FLUSH, TASKS_MAX, TASKS_MAX, PEERS_MAX]
             .iter()
             .fold(self.drain_delay, |sum, max| sum.saturating_add(*max))
     }
@@ -335,6 +335,8 @@ async fn finish(listener: tokio::task::JoinHandle<()>, workers: Arc<Vec<Worker>>
 const CUT_MAX: Duration = Duration::from_secs(1);
 /// What the control plane's tasks may take to be dropped.
 const TASKS_MAX: Duration = Duration::from_millis(200);
+/// What leaving the other nodes may take.
+const PEERS_MAX: Duration = Duration::from_secs(6);
 /// What the access log may take to write its last lines for an operator who cannot wait.
 const LOG_FLUSH_HURRIED: Duration = Duration::from_millis(200);
 /// What the access log may take to write its last lines.

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use troupe_cluster::consensus::{Reshape, Role};
 use troupe_cluster::forming::{Door, Inside};
 use troupe_cluster::raft::{self, Raft, Settings, Stopped, Work};
 use troupe_cluster::storage::{DataDir, DirError, DiskLog, DiskSnapshots};
@@ -29,6 +30,8 @@ use crate::config::Boot;
 use identity::Identity;
 use seek::Seeking;
 
+/// What handing over leadership may take.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// What consensus may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -275,8 +278,21 @@ impl Peers {
         self.certificates.as_ref().map(|certificates| certificates.expires_at())
     }
 
-    /// Stops taking part. What was acknowledged is on disk anyway.
+    /// Stops taking part. What was acknowledged is on disk anyway; a leader hands over first, so that the others need not
+    /// wait until they miss it.
     pub async fn stop(&self) {
+        let vitals = self.handle.vitals();
+        let lag = |node: &NodeId| vitals.behind.iter().find(|(id, _)| id == node).map_or(u64::MAX, |(_, lag)| *lag);
+        let heirs = vitals.voters.iter().map(|(node, _)| *node).filter(|node| *node != self.node);
+        if vitals.role == Role::Leader
+            && let Some(heir) = heirs.min_by_key(lag)
+        {
+            match tokio::time::timeout(HAND_OVER_WITHIN, self.handle.reshape(Reshape::TransferLeader(heir))).await {
+                Ok(Ok(())) => tracing::info!(to = %heir, "leadership handed over"),
+                Ok(Err(error)) => tracing::warn!(%error, "leadership is not handed over"),
+                Err(_) => tracing::warn!("leadership is not handed over in time"),
+            }
+        }
         self.stop.send_replace(true);
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let joined = tokio::task::spawn_blocking(move || thread.join());
