@@ -10,9 +10,13 @@ mod messages;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use troupe_cluster::State;
+use troupe_cluster::consensus::Reshape;
+use troupe_cluster::raft::plain::{self, LogId, Members, Meta, Payload, Vote};
+use troupe_cluster::raft::{Answer, Ask, Candidacy, Forward, Forwarded, Piece, PieceAnswer};
+use troupe_cluster::storage::{Snapshot, encode_snapshot};
 use troupe_cluster::transport::frame::{Frame, Kind};
 use troupe_cluster::transport::{Class, Hello, Rejected};
+use troupe_cluster::{State, forming};
 use troupe_proto::command::{Change, Command, Entry, Note, Origin, Resealed};
 use troupe_proto::id::{
     AdminTokenId, ClusterId, CredentialId, JoinTokenId, KeyId, ModelId, NodeId, ProviderId, Revision,
@@ -59,15 +63,18 @@ fn changes() -> Vec<Change> {
     ]
 }
 
-fn entries() -> Vec<Entry> {
-    let member = Member {
+fn member() -> Member {
+    Member {
         name: "gw-1".into(),
         peer: "gw-1:8082".into(),
         admin: "gw-1:8081".into(),
         data: "gw-1:8080".into(),
         version: 1,
         zone: Some("a".into()),
-    };
+    }
+}
+
+fn entries() -> Vec<Entry> {
     let token = AdminToken { hash: KeyHash::of(b"t"), role: Role::Operator, expires: Some(9) };
     let (id, hash) = (JoinTokenId::new("j"), KeyHash::of(b"j"));
     let resealed = Resealed {
@@ -80,7 +87,7 @@ fn entries() -> Vec<Entry> {
         Command::Form { cluster: ClusterId(7) },
         Command::Change { base: Revision(0), changes: changes() },
         Command::SetVersion(1),
-        Command::PutMember(NodeId(1), member),
+        Command::PutMember(NodeId(1), member()),
         Command::RemoveMember(NodeId(2)),
         Command::PutAdminToken(AdminTokenId::new("ops"), token),
         Command::RemoveAdminToken(AdminTokenId::new("other")),
@@ -98,6 +105,36 @@ fn entries() -> Vec<Entry> {
             Entry { origin, note, command }
         })
         .collect()
+}
+
+/// What nodes say for consensus, and before they belong to one cluster.
+fn talk() -> Vec<Vec<u8>> {
+    let vote = Vote { term: 3, node: NodeId(1), is_committed: true };
+    let at = LogId { term: 3, index: 9 };
+    let candidacy = Candidacy { vote, last: Some(at), is_transfer: false };
+    let command = encode(&entries()[0]).unwrap();
+    let entries = vec![
+        plain::Entry { at, payload: Payload::Blank },
+        plain::Entry { at, payload: Payload::Command(command.clone().into()) },
+        plain::Entry { at, payload: Payload::Members(Members::default()) },
+    ];
+    let piece = Piece { vote, meta: Meta::default(), total: 10, offset: 5, bytes: vec![1; 5] };
+    let reshape = Reshape::Replace { old: NodeId(1), new: NodeId(2) };
+    let member = member();
+    vec![
+        encode(&Ask::Vote(candidacy)).unwrap(),
+        encode(&Ask::Append { vote, before: Some(at), entries, committed: None }).unwrap(),
+        encode(&Answer::Voted { vote, is_granted: true, last: None }).unwrap(),
+        encode(&Answer::AppendedTo(Some(at))).unwrap(),
+        encode(&piece).unwrap(),
+        encode(&PieceAnswer::Done(vote)).unwrap(),
+        encode(&Forward::Propose { command: command.into(), within_ms: 5 }).unwrap(),
+        encode(&Forward::Reshape { change: reshape, within_ms: 5 }).unwrap(),
+        encode(&Forwarded::Refused("no".to_owned())).unwrap(),
+        encode(&forming::Ask::Enter { token: Some("t".to_owned()), csr_pem: None, member }).unwrap(),
+        encode(&forming::Answer::Entered { cluster: ClusterId(7), certificate: None }).unwrap(),
+        encode_snapshot(&Snapshot { meta: Meta::default(), state: vec![1; 9].into() }).unwrap(),
+    ]
 }
 
 /// Messages in their envelopes.
@@ -118,6 +155,7 @@ fn sent() -> Vec<Vec<u8>> {
         sent.push(encode(&entry).unwrap());
         sent.push(encode(&state).unwrap());
     }
+    sent.extend(talk());
     sent
 }
 

@@ -135,11 +135,32 @@ pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, WireError> {
     Ok(bytes)
 }
 
+/// Looks at an envelope without reading what is in it: whether it announces this message, in a layout that is known here.
+///
+/// # Errors
+/// As [`decode`], but for those of the checksum and the body.
+pub fn check<M: Message>(bytes: &[u8]) -> Result<(), WireError> {
+    open::<M>(bytes).map(drop)
+}
+
 /// Reads exactly one message from its envelope.
 ///
 /// # Errors
 /// One variant of [`WireError`] for each way in which bytes can be wrong; nothing is allocated beyond the limit.
 pub fn decode<M: Message>(bytes: &[u8]) -> Result<M, WireError> {
+    let (body, checksum) = open::<M>(bytes)?;
+    if crc32c::crc32c(body) != checksum {
+        return Err(WireError::Checksum);
+    }
+    let (message, used) = read_body(body).map_err(|e| WireError::Malformed(Box::new(e)))?;
+    if used != body.len() {
+        return Err(WireError::Trailing(body.len() - used));
+    }
+    Ok(message)
+}
+
+/// The body of an envelope, and the checksum it should have.
+fn open<M: Message>(bytes: &[u8]) -> Result<(&[u8], u32), WireError> {
     let (head, body) = bytes
         .split_first_chunk::<HEAD_BYTES>()
         .ok_or_else(|| WireError::Short { missing: HEAD_BYTES - bytes.len() })?;
@@ -166,14 +187,7 @@ pub fn decode<M: Message>(bytes: &[u8]) -> Result<M, WireError> {
     if body.len() > len {
         return Err(WireError::Trailing(body.len() - len));
     }
-    if crc32c::crc32c(body) != u32::from_le_bytes([c0, c1, c2, c3]) {
-        return Err(WireError::Checksum);
-    }
-    let (message, used) = read_body(body).map_err(|e| WireError::Malformed(Box::new(e)))?;
-    if used != body.len() {
-        return Err(WireError::Trailing(body.len() - used));
-    }
-    Ok(message)
+    Ok((body, u32::from_le_bytes([c0, c1, c2, c3])))
 }
 
 #[cfg(test)]

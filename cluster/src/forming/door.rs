@@ -14,7 +14,7 @@ use super::words::{Answer, Ask};
 use crate::consensus::{Reshape, ReshapeError};
 use crate::handle::Handle;
 use crate::transport::ca::{Issuer, Validity};
-use crate::transport::{Caller, Class, Service};
+use crate::transport::{Caller, Class, Rejected, Service, readable};
 
 /// How long a certificate holds that is given for a token.
 const CERTIFICATE_DAYS: u32 = 365;
@@ -127,6 +127,16 @@ impl Door {
 }
 
 impl Service for Door {
+    fn check(&self, from: &Caller, body: &[u8]) -> Result<(), Rejected> {
+        match (from.class, self.inside.get()) {
+            (Class::Join, _) => readable::<Ask>(body),
+            (Class::Vote | Class::Append | Class::Snapshot | Class::Forward, Some(inside)) => {
+                inside.members.check(from, body)
+            }
+            (Class::Vote | Class::Append | Class::Snapshot | Class::Forward, None) => Ok(()),
+        }
+    }
+
     fn serve(&self, from: Caller, body: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
         if from.class != Class::Join {
             return match self.inside.get() {

@@ -20,7 +20,7 @@ use super::types::{Bytes, SnapshotMeta, Types};
 use super::{Inner, Raft};
 use crate::clock;
 use crate::consensus::{Machine, ReshapeError};
-use crate::transport::{Caller, Class, Service};
+use crate::transport::{Caller, Class, Rejected, Service, readable};
 
 /// A snapshot that is on its way here. There is one at a time: there is one leader.
 pub(super) struct Incoming {
@@ -31,6 +31,15 @@ pub(super) struct Incoming {
 }
 
 impl<M: Machine> Service for Raft<M> {
+    fn check(&self, from: &Caller, body: &[u8]) -> Result<(), Rejected> {
+        match from.class {
+            Class::Vote | Class::Append => readable::<Ask>(body),
+            Class::Snapshot => readable::<Piece>(body),
+            Class::Forward => readable::<Forward>(body),
+            Class::Join => Ok(()),
+        }
+    }
+
     fn serve(&self, from: Caller, body: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
         let inner = &self.inner;
         async move {

@@ -1,7 +1,7 @@
 //! The handshake's decisions: whether two nodes talk to each other at all.
 
 use troupe_proto::id::{ClusterId, NodeId};
-use troupe_proto::wire::{self, WireError};
+use troupe_proto::wire::{self, Message, WireError};
 
 use super::{Class, Hello, Rejected};
 
@@ -74,17 +74,30 @@ impl Introduction {
 /// # Errors
 /// [`Rejected::Version`] for one of another layout, [`Rejected::Malformed`] for anything else that is none.
 pub fn read(body: &[u8]) -> Result<Hello, Rejected> {
-    wire::decode(body).map_err(|error| match error {
+    wire::decode(body).map_err(|error| unreadable(&error))
+}
+
+/// Looks at a call's envelope, for [`super::Service::check`].
+///
+/// # Errors
+/// [`Rejected::Version`] for a layout that is not known here, [`Rejected::TooLarge`] for a message over its limit, and
+/// [`Rejected::Malformed`] for anything else that is not this message.
+pub fn readable<M: Message>(body: &[u8]) -> Result<(), Rejected> {
+    wire::check::<M>(body).map_err(|error| unreadable(&error))
+}
+
+const fn unreadable(error: &WireError) -> Rejected {
+    match error {
         WireError::Schema { .. } => Rejected::Version,
+        WireError::TooLarge { .. } => Rejected::TooLarge,
         WireError::Short { .. }
         | WireError::Magic(_)
         | WireError::Kind { .. }
-        | WireError::TooLarge { .. }
         | WireError::Checksum
         | WireError::Trailing(_)
         | WireError::Malformed(_)
         | WireError::Unencodable(_) => Rejected::Malformed,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +176,22 @@ mod tests {
         assert_eq!(read(&bytes), Err(Rejected::Version));
         assert_eq!(read(b"GET / HTTP/1.1\r\n\r\n"), Err(Rejected::Malformed));
         assert_eq!(read(b""), Err(Rejected::Malformed));
+    }
+
+    #[test]
+    fn a_call_is_known_by_its_envelope() {
+        let hello = wire::encode(&node(2).hello(Class::Vote)).unwrap();
+        let changed = |at: usize, byte: u8| {
+            let mut bytes = hello.clone();
+            bytes[at] = byte;
+            readable::<Hello>(&bytes)
+        };
+
+        assert_eq!(readable::<Hello>(&hello), Ok(()));
+        assert_eq!(changed(0, 1), Err(Rejected::Malformed));
+        assert_eq!(changed(2, 99), Err(Rejected::Malformed));
+        assert_eq!(changed(4, 2), Err(Rejected::Version));
+        assert_eq!(changed(8, 1), Err(Rejected::TooLarge));
+        assert_eq!(readable::<Hello>(&hello[..20]), Err(Rejected::Malformed));
     }
 }

@@ -34,7 +34,7 @@ use troupe_proto::wire::Message;
 
 pub use counts::Counts;
 pub use endpoint::{Dice, Listening, Parts, Transport};
-pub use hello::Introduction;
+pub use hello::{Introduction, readable};
 pub use net::Tcp;
 pub use settings::Settings;
 pub use tls::Certificates;
@@ -212,7 +212,8 @@ impl Rejected {
 
 /// What answers other nodes.
 pub trait Service: Send + Sync {
-    /// Looks at a call before it is served: a message it cannot read is refused here, and counted.
+    /// Looks at a call before it is served: a message that cannot be read here is refused, and counted. See
+    /// [`readable`].
     ///
     /// # Errors
     /// The reason to refuse it.

@@ -1,8 +1,10 @@
 //! No bytes make a reader of messages panic; what was read can be written and read again; no entry that can be read
 //! panics when it is applied.
 
-use troupe_cluster::State;
+use sha2::Digest as _;
+use troupe_cluster::raft::{Answer, Ask, Forward, Forwarded, Piece, PieceAnswer};
 use troupe_cluster::transport::Hello;
+use troupe_cluster::{State, forming, storage};
 use troupe_proto::command::{Entry, Reply};
 use troupe_proto::wire::{Message, decode, encode};
 
@@ -18,6 +20,24 @@ pub(crate) fn run(input: &[u8]) {
         assert!(decode::<State>(&saved).is_ok());
     }
     both::<State>(input);
+    both::<Ask>(input);
+    both::<Answer>(input);
+    both::<Piece>(input);
+    both::<PieceAnswer>(input);
+    both::<Forward>(input);
+    both::<Forwarded>(input);
+    both::<forming::Ask>(input);
+    both::<forming::Answer>(input);
+    snapshot(input);
+    snapshot(&[input, sha2::Sha256::digest(input).as_slice()].concat());
+}
+
+fn snapshot(file: &[u8]) {
+    if let Ok(snapshot) = storage::decode_snapshot(file) {
+        let written = storage::encode_snapshot(&snapshot).expect("what was read can be written");
+        let again = storage::decode_snapshot(&written).expect("what was written can be read");
+        assert!(again.meta == snapshot.meta && again.state == snapshot.state);
+    }
 }
 
 fn both<M: Message>(input: &[u8]) -> Vec<M> {
