@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
@@ -49,17 +47,6 @@ pub enum SealError {
     NoRandom(#[from] NoRandom),
 }
 
-/// Why a text holds no envelope keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyringError {
-    /// There is none in it.
-    #[error("it holds no envelope key")]
-    Empty,
-    /// One of them is not one.
-    #[error("an envelope key is 32 bytes as 64 hexadecimal digits or as base64: number {0} is not")]
-    Malformed(usize),
-}
-
 /// The envelope keys of a node: everything is sealed under the current one, and opened under any. Cheap to clone.
 #[derive(Clone)]
 pub struct Keyring {
@@ -79,20 +66,6 @@ impl Keyring {
     pub fn new(current: Secret<[u8; KEY_BYTES]>, older: Vec<Secret<[u8; KEY_BYTES]>>, random: Random) -> Self {
         let keys = std::iter::once(current).chain(older).map(|key| (key_id(&key), key)).collect();
         Self { keys, random }
-    }
-
-    /// Reads keys as a variable or a file has them: 32 bytes each, as hexadecimal digits or base64, with commas or white
-    /// space between. The first one is the current one.
-    ///
-    /// # Errors
-    /// [`KeyringError`]; the text itself is in none of them.
-    pub fn parse(text: &str, random: Random) -> Result<Self, KeyringError> {
-        let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
-        let keys: Result<Vec<_>, _> =
-            words.enumerate().map(|(at, word)| read_key(word).ok_or(KeyringError::Malformed(at + 1))).collect();
-        let mut keys = keys?.into_iter();
-        let current = keys.next().ok_or(KeyringError::Empty)?;
-        Ok(Self::new(current, keys.collect(), random))
     }
 
     /// A keyring with a key that lives as long as this process: for a state that does, too.
@@ -205,24 +178,6 @@ fn key_id(key: &Secret<[u8; KEY_BYTES]>) -> SealKeyId {
     SealKeyId([a, b, c, d, e, f, g, h])
 }
 
-fn read_key(word: &str) -> Option<Secret<[u8; KEY_BYTES]>> {
-    let bytes = if word.len() == 2 * KEY_BYTES { from_hex(word)? } else { from_base64(word)? };
-    bytes.try_into().ok().map(Secret::new)
-}
-
-fn from_hex(word: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, rest) = word.as_bytes().as_chunks::<2>();
-    let bytes = pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
-    if rest.is_empty() { bytes } else { None }
-}
-
-/// Base64 in either alphabet, with or without its padding.
-fn from_base64(word: &str) -> Option<Vec<u8>> {
-    let plain = word.trim_end_matches('=').replace('-', "+").replace('_', "/");
-    STANDARD_NO_PAD.decode(plain).ok()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -290,23 +245,5 @@ pub(crate) mod tests {
 
             assert!(ring.open(&provider, &main, &CredentialSecret::Sealed(sealed)).is_err(), "bit {bit}");
         }
-    }
-
-    #[test]
-    fn keys_are_read_as_digits_or_base64_and_the_first_one_is_current() {
-        let digits = "11".repeat(32);
-        let base64 = "IiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiI=";
-        let parse = |text: &str| Keyring::parse(text, counting());
-
-        let ring = parse(&format!("{digits}, {base64}\n")).unwrap();
-
-        assert_eq!(ring.keys.len(), 2);
-        assert_eq!(ring.keys[0].1.expose(), &[0x11; 32]);
-        assert_eq!(ring.keys[1].1.expose(), &[0x22; 32]);
-        assert_eq!(ring.current(), ring.keys[0].0);
-        assert_eq!(format!("{ring:?}"), format!("[{}, {}]", ring.keys[0].0, ring.keys[1].0));
-        assert_eq!(parse(" \n").unwrap_err(), KeyringError::Empty);
-        assert_eq!(parse(&format!("{digits} {}", "1".repeat(63))).unwrap_err(), KeyringError::Malformed(2));
-        assert_eq!(parse("IiIi").unwrap_err(), KeyringError::Malformed(1));
     }
 }

@@ -279,9 +279,9 @@ impl State {
     }
 
     /// The state of a new cluster made of this one's: the same spec, operators and audit, and no members, so that no
-    /// node of the old cluster can be taken for one of the new.
+    /// node of the old cluster can be taken for one of the new. `index` is the last entry's that it holds.
     #[must_use]
-    pub fn reborn(mut self, cluster: ClusterId, note: &Note) -> Self {
+    pub fn reborn(mut self, index: u64, cluster: ClusterId, note: &Note) -> Self {
         let mut told = audit::Changes::default();
         told.tell("cluster", &cluster.to_string(), || None, || Some(shape::Shape::new()));
         self.cluster = Some(cluster);
@@ -290,7 +290,7 @@ impl State {
         self.sessions = session::Sessions::default();
         self.once = once::Once::default();
         self.changes = self.changes.saturating_add(1);
-        self.audit.push(0, self.revision, note, told);
+        self.audit.push(index, self.revision, note, told);
         self
     }
 

@@ -1,3 +1,7 @@
+mod copies;
+mod golden;
+mod nouns;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -43,11 +47,11 @@ fn apply(state: &mut State, changes: Vec<Change>) -> Reply {
     run(state, Command::Change { base, changes })
 }
 
-/// Applies a command as a process of its own does: each time a new one, so that nothing was proposed before.
+/// Applies a command as the next one of a process.
 fn run(state: &mut State, command: Command) -> Reply {
-    let index = state.changes() + 1;
-    let origin = Origin { node: NodeId(index), incarnation: 1, seq: 1, settled: 1 };
-    state.apply(index, &Entry { origin, note: Note::default(), command })
+    let origin = |seq| Origin { node: NodeId(1), incarnation: 1, seq, settled: seq };
+    let origin = (1..).map(origin).find(|origin| state.sessions.known(origin).is_none()).unwrap();
+    state.apply(origin.seq, &Entry { origin, note: Note::default(), command })
 }
 
 impl State {
