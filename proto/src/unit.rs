@@ -244,18 +244,30 @@ impl FromStr for Wait {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        const EXPECTED: &str = "a duration such as \"250ms\", \"30s\" or \"10m\"";
-        let (number, suffix) = split_number(text.trim(), false).ok_or_else(|| UnitError::malformed(text, EXPECTED))?;
+        const EXPECTED: &str = "a duration such as \"250ms\", \"1.5s\" or \"10m\"";
+        let malformed = || UnitError::malformed(text, EXPECTED);
+        let (number, suffix) = split_number(text.trim(), true).ok_or_else(malformed)?;
         let scale: u64 = match suffix {
             "ms" => 1,
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
-            _ => return Err(UnitError::malformed(text, EXPECTED)),
+            _ => return Err(malformed()),
         };
-        let number: u64 = number.parse().map_err(|_| UnitError::too_large(text))?;
-        let millis = number.checked_mul(scale).ok_or_else(|| UnitError::too_large(text))?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        if whole.is_empty() || fraction.is_empty() || fraction.len() > 9 || fraction.contains('.') {
+            return Err(malformed());
+        }
+        let whole: u64 = whole.parse().map_err(|_| UnitError::too_large(text))?;
+        let billionths: u64 = format!("{fraction:0<9}").parse().map_err(|_| malformed())?;
+        // A day in milliseconds times a billion is within the range. A part of a millisecond is none we could keep.
+        let part = billionths * scale;
+        if !part.is_multiple_of(1_000_000_000) {
+            return Err(malformed());
+        }
+        let millis = whole.checked_mul(scale).and_then(|millis| millis.checked_add(part / 1_000_000_000));
+        let millis = millis.ok_or_else(|| UnitError::too_large(text))?;
         Ok(Self(Duration::from_millis(millis)))
     }
 }
@@ -304,6 +316,16 @@ mod tests {
         }
         for text in ["250ms", "30s", "10m", "2h", "7d"] {
             assert_eq!(parse::<Wait>(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn waits_have_decimals_down_to_a_millisecond() {
+        for (text, millis) in [("1.5s", 1_500), ("0.25s", 250), ("1.001s", 1_001), ("0.5m", 30_000), ("2.0ms", 2)] {
+            assert_eq!(parse(text), Ok(Wait::from_millis(millis)), "{text:?}");
+        }
+        for text in ["1.s", ".5s", "1.2.3s", "0.5ms", "0.0001s", "1,5s", "-1.5s"] {
+            assert!(parse::<Wait>(text).is_err(), "{text:?} was accepted");
         }
     }
 

@@ -130,6 +130,7 @@ mod tests {
     #[test]
     fn a_deadline_has_a_unit() {
         assert_eq!(read(DEADLINE, "1500ms", false).unwrap().deadline, Some(Duration::from_millis(1500)));
+        assert_eq!(read(DEADLINE, "1.5s", false).unwrap().deadline, Some(Duration::from_millis(1500)));
         for bad in ["", "5", "soon", "0s", "-1s"] {
             assert_eq!(read(DEADLINE, bad, false), Err(ErrorCode::InvalidField), "{bad:?}");
         }
