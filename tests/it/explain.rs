@@ -17,9 +17,10 @@ async fn site() -> (Site, Running) {
              [providers.o]\nwire = \"openai\"\nbase_url = \"{base_url}\"\n\
              [models.gpt-4o]\ntargets = [{{ provider = \"dead\" }}, {{ provider = \"o\", priority = 1 }}]\n\
              fallbacks = [\"spare\"]\n\
+             [models.gone]\ntargets = [{{ provider = \"dead\" }}]\nretries = {{ attempts = 1 }}\n\
              [models.spare]\ntargets = [{{ provider = \"o\", model = \"gpt-4o\" }}]\n\
              [defaults]\nbreaker = {{ failures = 2, rest = \"1h\", rest_max = \"1h\" }}\n\
-             [keys.app]\nmodels = [\"gpt-4o\"]\n[keys.pinner]\npin = true\n"
+             [keys.app]\nmodels = [\"gpt-4o\", \"gone\"]\n[keys.pinner]\npin = true\n"
         ),
     );
     let node = site.serve(&["--limits-drain-delay", "0s"]).await;
@@ -55,6 +56,23 @@ async fn an_operator_learns_where_a_call_goes_and_why_not_elsewhere() {
     let (code, yaml, _) = explain(&["gpt-4o", "-o", "yaml"]).await;
     assert_eq!(code, Some(0));
     assert!(yaml.contains("\nserves: \"o/-/gpt-4o\"\n"), "{yaml}");
+}
+
+#[tokio::test]
+async fn scripts_are_told_when_no_target_would_serve() {
+    let (site, node) = site().await;
+    let url = format!("http://{}", node.admin);
+    let ask = ["route", "explain", "gone", "--admin-url", &url];
+    assert_eq!(site.run(&ask).await.0, Some(0));
+
+    let client = Client::new(node.data, None).key(node.key.as_deref().unwrap());
+    for _ in 0..2 {
+        assert_eq!(client.post("/v1/chat/completions", Dialect::OpenAi.ask("gone")).await.status, 502);
+    }
+    until("the dead one rests", || node.process.err().contains("rests")).await;
+
+    let (code, out, _) = site.run(&ask).await;
+    assert_eq!(code, Some(6), "{out}");
 }
 
 #[tokio::test]

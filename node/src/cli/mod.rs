@@ -81,6 +81,7 @@ enum Exit {
     NotFound = 3,
     Conflict = 4,
     Unreachable = 5,
+    Unhealthy = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -92,12 +93,13 @@ impl From<Exit> for ExitCode {
             Exit::NotFound => Self::from(3),
             Exit::Conflict => Self::from(4),
             Exit::Unreachable => Self::from(5),
+            Exit::Unhealthy => Self::from(6),
         }
     }
 }
 
 /// Parses the command line, does what it says, and answers with the exit code: 0 done, 1 failed, 2 not understood, 3 not
-/// found, 4 in conflict with what is in force, 5 no node or no quorum reached.
+/// found, 4 in conflict with what is in force, 5 no node or no quorum reached, 6 unhealthy.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {

@@ -1,4 +1,5 @@
 use clap::{Args, Subcommand};
+use troupe_proto::failure::ErrorCode;
 
 use super::access::{Access, Ask};
 use super::output::{Output, table, yaml};
@@ -7,7 +8,8 @@ use crate::admin::explain::{Place, PoolReport, Report, TargetReport};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Tells which target would serve a call of a model now, and why each other would not.
+    /// Tells which target would serve a call of a model now, and why each other would not; exits 6 where all of them rest
+    /// or are full.
     Explain(Explain),
 }
 
@@ -39,14 +41,21 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
             }
             let document = args.access.ask(&ask)?;
             let text = match args.output {
-                Output::Table => human(&serde_json::from_value(document)?),
+                Output::Table => human(&serde_json::from_value(document.clone())?),
                 Output::Json => serde_json::to_string_pretty(&document)? + "\n",
                 Output::Yaml => yaml(&document),
             };
             say(&mut std::io::stdout().lock(), &text);
-            Ok(Exit::Ok)
+            Ok(exit(document["error"].as_str()))
         }
     }
+}
+
+/// What scripts are told by the code a client would get: what the caller may not do is no sign of ill health.
+fn exit(error: Option<&str>) -> Exit {
+    let unhealthy = [ErrorCode::NoTarget, ErrorCode::ProviderRateLimited];
+    let is_unhealthy = error.is_some_and(|error| unhealthy.iter().any(|code| code.as_str() == error));
+    if is_unhealthy { Exit::Unhealthy } else { Exit::Ok }
 }
 
 fn human(report: &Report) -> String {
