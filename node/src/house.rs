@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use troupe_actors::{Actors, Published};
 
 use crate::admin::Health;
 use crate::agreement::Agreement;
+use crate::flow::Flow;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, Present, ThreadMetrics};
 use crate::telemetry::record::RequestRecord;
@@ -93,6 +95,8 @@ pub struct Thread {
     pub lane: usize,
     /// The house it serves.
     pub house: Arc<House>,
+    /// Where the node is on its way out.
+    pub flow: watch::Receiver<Flow>,
     /// Its own connections to providers.
     pub client: Arc<Client>,
     /// Its own counters. Only its own thread locks them; the lock is there because futures must be `Send`.
@@ -102,10 +106,10 @@ pub struct Thread {
 
 impl Thread {
     /// A data thread of `house`.
-    pub fn new(lane: usize, house: Arc<House>) -> Self {
+    pub fn new(lane: usize, house: Arc<House>, flow: watch::Receiver<Flow>) -> Self {
         let metrics = Mutex::new(house.metrics.for_thread());
         let client = Arc::new(Client::new(house.metrics.clone()));
-        Self { lane, house, client, metrics, in_flight: AtomicUsize::new(0) }
+        Self { lane, house, flow, client, metrics, in_flight: AtomicUsize::new(0) }
     }
 
     /// Requests it serves now; new connections go to the thread with the fewest.

@@ -12,6 +12,7 @@ use http::Method;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use troupe_loadtest::mock::Strike;
 use troupe_node::clock;
 use troupe_tests::ask::{Dialect, words};
 use troupe_tests::eventually::LONG;
@@ -96,6 +97,28 @@ async fn a_stream_that_outlasts_the_drain_is_cut_and_still_has_its_line() {
     let lines = lines(&log);
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines.iter().all(|line| line["outcome"] != "finished" && line["status"] == 200), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_its_provider_is_answered_when_the_node_drains() {
+    let spec = "[providers.p]\nwire = \"openai\"\nbase_url = \"{mock}/v1\"\n\
+                [models.m]\ntargets = [{ provider = \"p\" }]\nretries = { wait_max = \"60s\" }\n";
+    for dialect in Dialect::ALL {
+        let world = World::new().flag("limits-drain-delay", "0s").flag("limits-drain-timeout", "30s").spec(spec);
+        let world = world.start().await;
+        world.mock.fail(Strike::new("status=429+retry-after=25")).unwrap();
+        let client = world.client();
+        let call = tokio::spawn(async move { client.post(dialect.path(), dialect.ask("m")).await });
+        troupe_tests::until("the provider was asked", || world.mock.counts().calls == 1).await;
+
+        let draining = tokio::spawn(world.node.drain(pending()));
+        let reply = timeout(Duration::from_secs(5), call).await.expect("it is answered at once").unwrap();
+
+        assert_eq!(reply.status, 429, "{}", reply.text());
+        assert!(reply.header("retry-after").is_some(), "{:?}", reply.headers);
+        assert!(reply.json()["error"]["message"].is_string(), "{}", reply.text());
+        timeout(Duration::from_secs(5), draining).await.expect("it holds the drain up no longer").unwrap();
+    }
 }
 
 #[tokio::test]

@@ -91,6 +91,19 @@ async fn a_failed_provider_that_says_when_to_come_back_is_asked_then() {
 }
 
 #[tokio::test]
+async fn a_provider_that_forbids_a_second_try_gets_none_and_others_do() {
+    let world = World::new().spec(SPEC).start().await;
+    world.mock.fail(Strike::new("status=500+no-retry")).unwrap();
+
+    let alone = ask(&world.client(), "single").await;
+    let calls = world.mock.counts().calls;
+    let pair = ask(&world.client(), "pair").await;
+
+    assert_eq!((alone.status, alone.header("x-troupe-attempts"), calls), (500, Some("1"), 1), "{}", alone.text());
+    assert_eq!((pair.status, pair.header("x-troupe-attempts")), (200, Some("2")), "{}", pair.text());
+}
+
+#[tokio::test]
 async fn clients_are_told_not_to_repeat_what_was_repeated_and_nothing_else() {
     for (knobs, attempts, told) in [("status=500", "3", Some("false")), ("status=409", "1", None)] {
         let world = World::new().spec(SPEC).start().await;

@@ -42,6 +42,8 @@ pub struct Knobs {
     pub retry_after: Option<String>,
     /// `retry-after-ms`, sent as it stands.
     pub retry_after_ms: Option<String>,
+    /// Whether it says that trying again is of no use.
+    pub no_retry: bool,
     /// `code` of an error body.
     pub code: Option<String>,
     /// How a stream ends.
@@ -135,6 +137,7 @@ impl Default for Knobs {
             no_prefill: false,
             retry_after: None,
             retry_after_ms: None,
+            no_retry: false,
             code: None,
             ending: Ending::Complete,
             tools: Tools::WhenForced,
@@ -182,6 +185,7 @@ impl Knobs {
             self.ending = Ending::Complete;
             self.retry_after = None;
             self.retry_after_ms = None;
+            self.no_retry = false;
             self.unstreamed = false;
         }
     }
@@ -216,6 +220,7 @@ impl Knobs {
             ("no-prefill", None) => self.no_prefill = true,
             ("retry-after", Some(value)) => self.retry_after = Some(header(value)?),
             ("retry-after-ms", Some(value)) => self.retry_after_ms = Some(header(value)?),
+            ("no-retry", None) => self.no_retry = true,
             ("code", Some(value)) => self.code = Some(value.to_owned()),
             ("cut", Some(value)) => self.ending = Ending::Cut(count(value, WORDS_MAX)?),
             ("clean-cut", Some(value)) => self.ending = Ending::CleanCut(count(value, WORDS_MAX)?),
@@ -233,7 +238,7 @@ impl Knobs {
 }
 
 /// Every knob, to tell a wrong name from a wrong value.
-const KNOWN: [&str; 31] = [
+const KNOWN: [&str; 32] = [
     "words",
     "events",
     "size",
@@ -255,6 +260,7 @@ const KNOWN: [&str; 31] = [
     "no-prefill",
     "retry-after",
     "retry-after-ms",
+    "no-retry",
     "code",
     "cut",
     "clean-cut",

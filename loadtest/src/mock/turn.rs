@@ -271,6 +271,9 @@ impl Turn {
                 headers.insert(name, value);
             }
         }
+        if self.knobs.no_retry {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         if let Some(id) = id {
             headers.insert(named, id);
         }

@@ -61,7 +61,7 @@ impl Worker {
         options: WorkerOptions,
         flow: watch::Receiver<Flow>,
     ) -> io::Result<Self> {
-        let thread = Arc::new(Thread::new(index, house.clone()));
+        let thread = Arc::new(Thread::new(index, house.clone(), flow.clone()));
         let (arrivals, inbox) = mpsc::channel(HANDOVER);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

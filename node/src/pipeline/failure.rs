@@ -75,6 +75,7 @@ pub(super) fn of_answer(
     };
     let mut refusal = Refusal::new(error.code, message).with_fault(error.fault);
     refusal.is_unknown_model = error.is_unknown_model;
+    refusal.forbids_retry = error.should_retry == Some(false);
     if let Some(theirs) = theirs {
         refusal = refusal.with_detail(theirs);
     }

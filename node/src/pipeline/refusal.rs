@@ -25,6 +25,8 @@ pub(crate) struct Refusal {
     pub(crate) is_innocent: bool,
     /// Whether the provider does not have the model: another may.
     pub(crate) is_unknown_model: bool,
+    /// Whether the provider said that the same call is of no use a second time.
+    pub(crate) forbids_retry: bool,
     /// What the operator may read and the client may not.
     pub(crate) detail: Option<Box<str>>,
     pub(crate) retry_after: Option<Duration>,
@@ -46,6 +48,7 @@ impl Refusal {
             fault: None,
             is_innocent: false,
             is_unknown_model: false,
+            forbids_retry: false,
             detail: None,
             retry_after: None,
             is_spent: false,

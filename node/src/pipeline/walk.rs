@@ -4,6 +4,7 @@
 //! attempts a call may make, the share of calls that may be retried (so that an outage is not answered by a storm), and
 //! the call's own deadline.
 
+use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,11 @@ use super::route::{Choice, Chosen, Failed, Moment};
 use super::visit::{Lane, Progress, Visit};
 use crate::catalogue;
 use crate::clock;
+use crate::flow::{Flow, reached};
 use crate::view::Retries;
+
+/// A shorter wait than this is over before a drain is.
+const WAIT_WHILE_DRAINING: Duration = Duration::from_secs(1);
 
 /// What became of the calls so far.
 #[derive(Default)]
@@ -95,7 +100,7 @@ impl Routed {
             }
             let chosen = match self.plan.choose(self.moment(&sofar, visit, now)) {
                 Choice::Go(chosen) => *chosen,
-                Choice::Wait(until) if self.waits(&mut sofar, until, now).await => continue,
+                Choice::Wait(until) if self.waits(&mut sofar, until, now, visit).await => continue,
                 Choice::Wait(_) | Choice::Nothing => return Err(self.give_up(sofar, now)),
             };
             let Some(ready) = self.prepare(&chosen, &mut sofar, visit).await else { continue };
@@ -128,15 +133,26 @@ impl Routed {
     }
 
     /// Waits for a target to be ready again, if the call has asked one before and the wait is worth it.
-    async fn waits(&self, sofar: &mut Sofar, until: Instant, now: Instant) -> bool {
+    ///
+    /// A node that drains is not waited at: its client hears what there is to say, and asks another node.
+    async fn waits(&self, sofar: &mut Sofar, until: Instant, now: Instant, visit: &Visit) -> bool {
         let wait = until.saturating_duration_since(now);
         let wait_max = sofar.retries.map_or(Duration::ZERO, |retries| retries.wait_max);
         if sofar.waited.saturating_add(wait) > wait_max || until >= self.total {
             return false;
         }
         sofar.waited += wait;
-        sleep(wait).await;
-        true
+        let mut flow = visit.thread.flow.clone();
+        let leaves = async {
+            reached(&mut flow, Flow::Draining).await;
+            if until.saturating_duration_since(clock::now()) < WAIT_WHILE_DRAINING {
+                pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = sleep(wait) => true,
+            () = leaves => false,
+        }
     }
 
     /// What the client is told when nothing more is tried.
@@ -325,7 +341,7 @@ impl Routed {
         let now = clock::now();
         let fault = refusal.fault.unwrap_or(Fault::Provider);
         let wait = match fault {
-            _ if refusal.is_unknown_model => None,
+            _ if refusal.is_unknown_model || refusal.forbids_retry => None,
             Fault::Provider | Fault::Capacity => {
                 Some(self.backoff(served, &retries).max(refusal.retry_after.unwrap_or_default()))
             }
