@@ -22,12 +22,17 @@ impl Message for Counter {
 
 /// Adds a number.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct Add(pub(crate) u64);
+pub(crate) struct Add(pub(crate) u64, pub(crate) Vec<u8>);
+
+/// Adds a number, without ballast.
+pub(crate) fn add(number: u64) -> Add {
+    Add(number, Vec::new())
+}
 
 impl Message for Add {
     const KIND: u16 = 901;
     const SCHEMA: u16 = 1;
-    const LIMIT: usize = 64;
+    const LIMIT: usize = 64 << 20;
 }
 
 /// The sum after it.
@@ -45,7 +50,7 @@ impl Machine for Counter {
     type Reply = Sum;
 
     /// A number that was added before is not added again: what a real machine knows by an entry's origin.
-    fn apply(&mut self, _index: u64, Add(number): &Add) -> Sum {
+    fn apply(&mut self, _index: u64, Add(number, _ballast): &Add) -> Sum {
         if !self.added.contains(number) {
             self.sum += number;
             self.added.push(*number);

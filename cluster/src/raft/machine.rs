@@ -4,18 +4,21 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
+use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 use troupe_proto::wire;
 
 use super::plain::Meta;
-use super::types::{Bytes, LogId, SnapshotMeta, StoredMembership, Types};
+use super::types::{Bytes, LogId, Payload, SnapshotMeta, StoredMembership, Types};
 use crate::consensus::Machine;
 use crate::storage::{Snapshot, SnapshotStore};
 
 /// A snapshot as openraft hands it around.
 pub(super) type Carried = openraft::alias::SnapshotOf<Types, Arc<[u8]>>;
+
+/// A command longer than this is long work: a spec with 100,000 keys has 20 MiB, and takes longer than a heartbeat.
+pub(super) const LONG_BYTES: usize = 64 << 10;
 
 /// Where long work is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,20 +105,23 @@ impl<M: Machine> Applier<M> {
         self.published.applied.send_replace(self.last.map_or(0, |last| last.index));
     }
 
-    fn apply_one(
-        &mut self,
-        at: LogId,
-        payload: EntryPayload<Bytes, troupe_proto::id::NodeId, super::types::Node>,
-    ) -> io::Result<Bytes> {
+    async fn apply_one(&mut self, at: LogId, payload: Payload) -> io::Result<Bytes> {
         let reply = match payload {
-            EntryPayload::Blank => Bytes::none(),
-            EntryPayload::Normal(Bytes(bytes)) => {
-                // Whoever cannot read an entry must not go on without it: this ends consensus at this node.
-                let command: M::Command = wire::decode(&bytes).map_err(io::Error::other)?;
-                let reply = self.machine.apply(at.index, &command);
-                wire::encode(&reply).map_err(io::Error::other)?.into()
+            Payload::Blank => Bytes::none(),
+            Payload::Normal(Bytes(command)) if command.len() > LONG_BYTES => {
+                let mut machine = self.machine.clone();
+                let (machine, reply) = self
+                    .work
+                    .run(move || {
+                        let reply = apply(&mut machine, at.index, &command)?;
+                        Ok((machine, reply))
+                    })
+                    .await?;
+                self.machine = machine;
+                reply
             }
-            EntryPayload::Membership(membership) => {
+            Payload::Normal(Bytes(command)) => apply(&mut self.machine, at.index, &command)?,
+            Payload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(at), membership);
                 Bytes::none()
             }
@@ -123,6 +129,14 @@ impl<M: Machine> Applier<M> {
         self.last = Some(at);
         Ok(reply)
     }
+}
+
+/// Applies a command in its envelope. Whoever cannot read an entry must not go on without it: an error here ends
+/// consensus at this node.
+fn apply<M: Machine>(machine: &mut M, index: u64, command: &[u8]) -> io::Result<Bytes> {
+    let command: M::Command = wire::decode(command).map_err(io::Error::other)?;
+    let reply = machine.apply(index, &command);
+    Ok(wire::encode(&reply).map_err(io::Error::other)?.into())
 }
 
 impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
@@ -140,7 +154,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         let mut replies = Vec::new();
         while let Some(entry) = entries.next().await {
             let (entry, responder) = entry?;
-            let reply = self.apply_one(entry.log_id, entry.payload)?;
+            let reply = self.apply_one(entry.log_id, entry.payload).await?;
             replies.extend(responder.map(|responder| (responder, reply)));
         }
         // Before the replies: who was answered finds its own change.

@@ -14,10 +14,12 @@ mod network;
 pub mod plain;
 mod propose;
 mod read;
+mod rebuild;
 mod reshape;
 mod serve;
 mod settings;
 mod start;
+mod tend;
 pub mod types;
 mod vitals;
 
@@ -40,6 +42,7 @@ use troupe_proto::id::NodeId;
 
 pub use machine::Work;
 pub use message::{Answer, Ask, Candidacy, Forward, Forwarded, Piece, PieceAnswer};
+pub use rebuild::salvage;
 pub use settings::Settings;
 pub use start::{Parts, StartError, start};
 
@@ -69,6 +72,7 @@ struct Inner<M: Machine> {
     published: Published<M>,
     snapshots: Arc<dyn SnapshotStore>,
     log_stats: Box<dyn Fn() -> LogStats + Send + Sync>,
+    work: Work,
     slots: Semaphore,
     pending: AtomicU64,
     failed: AtomicU64,

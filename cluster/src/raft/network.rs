@@ -16,18 +16,15 @@ use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use troupe_proto::id::NodeId;
 use troupe_proto::wire::{self, Message};
 
-use super::Settings;
 use super::machine::Carried;
 use super::message::{Answer, Ask, Candidacy, Piece, PieceAnswer};
 use super::plain::Meta;
+use super::settings::{Settings, more_for};
 use super::types::{self, Node, Types};
 use crate::transport::{CallError, Class, Links};
 
 /// A piece of a snapshot; with what belongs to it, it stays below the limit of its class.
 const PIECE_BYTES: usize = 1 << 20;
-
-/// What a batch of entries is given in addition to the usual time, for each of so many bytes.
-const BYTES_PER_SECOND: usize = 4 << 20;
 
 /// Makes clients.
 pub(super) struct Network {
@@ -100,7 +97,7 @@ fn unable() -> Trouble {
 impl Client {
     async fn call<A: Message>(&self, class: Class, ask: &impl Message, within: Duration) -> Result<A, Trouble> {
         let body = wire::encode(ask).map_err(|error| Trouble::Away(error.to_string()))?;
-        let within = within + Duration::from_secs(1) * u32::try_from(body.len() / BYTES_PER_SECOND).unwrap_or(u32::MAX);
+        let within = within + more_for(body.len());
         let answer =
             self.links.call(self.to, &self.address, class, body, within).await.map_err(|error| match error {
                 CallError::Unreachable | CallError::Refused(_) | CallError::TooLarge => {

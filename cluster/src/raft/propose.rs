@@ -1,5 +1,6 @@
 //! A command on its way into the log, from whichever node it is proposed at.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use troupe_proto::id::NodeId;
 use troupe_proto::wire;
 
 use super::Inner;
+use super::machine::LONG_BYTES;
 use super::message::{Forward, Forwarded};
+use super::settings::more_for;
 use super::types::{Bytes, Types};
 use crate::clock;
 use crate::consensus::{Machine, ProposeError};
@@ -42,7 +45,9 @@ pub(super) enum Step {
 impl<M: Machine> Inner<M> {
     pub(super) async fn propose(&self, command: &M::Command) -> Result<M::Reply, ProposeError> {
         let bytes: Arc<[u8]> = wire::encode(command).map_err(ProposeError::Unencodable)?.into();
-        let deadline = clock::now() + self.settings.propose_within;
+        // An entry that cannot be read would stop every node.
+        let _command: M::Command = wire::decode(&bytes).map_err(ProposeError::Unreadable)?;
+        let deadline = clock::now() + self.settings.propose_within + more_for(bytes.len());
         let Ok(Ok(_slot)) = timeout_at(deadline, self.slots.acquire()).await else {
             return Err(ProposeError::NoLeader);
         };
@@ -104,6 +109,21 @@ impl<M: Machine> Inner<M> {
                 | Forwarded::Refused(_),
             )
             | Err(Unsent::Perhaps) => Step::Maybe,
+        }
+    }
+
+    /// Puts another node's command into the log if this node leads, and can read it: an entry that it could not would
+    /// stop it, and each node like it.
+    pub(super) async fn write_for_other(&self, command: Arc<[u8]>, deadline: Instant) -> Step {
+        let checked = Arc::clone(&command);
+        let check = move || wire::decode::<M::Command>(&checked).map(drop).map_err(io::Error::other);
+        let is_readable = if command.len() > LONG_BYTES { self.work.run(check).await } else { check() };
+        match is_readable {
+            Ok(()) => self.write_here(Bytes(command), deadline).await,
+            Err(error) => {
+                tracing::error!(%error, "another node proposes what this one cannot read; is it of a later version?");
+                Step::Elsewhere(None)
+            }
         }
     }
 

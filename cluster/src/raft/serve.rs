@@ -16,7 +16,7 @@ use super::message::{Answer, Ask, Candidacy, Forward, Forwarded, Piece, PieceAns
 use super::plain::Meta;
 use super::propose::Step;
 use super::read::Asked;
-use super::types::{Bytes, SnapshotMeta, Types};
+use super::types::{SnapshotMeta, Types};
 use super::{Inner, Raft};
 use crate::clock;
 use crate::consensus::{Machine, ReshapeError};
@@ -137,7 +137,7 @@ impl<M: Machine> Inner<M> {
         match ask {
             Forward::Propose { command, within_ms } => {
                 let deadline = clock::now() + Duration::from_millis(within_ms.into());
-                match self.write_here(Bytes(command), deadline).await {
+                match self.write_for_other(command, deadline).await {
                     Step::Done { index, reply } => Forwarded::Applied { index, reply },
                     Step::Elsewhere(_) => Forwarded::NotLeading,
                     Step::Maybe => Forwarded::Unknown,

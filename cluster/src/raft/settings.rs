@@ -10,7 +10,7 @@ pub struct Settings {
     /// After how long without a leader a node stands for election: drawn between these two. A new leader is there
     /// after about 1.7 times the upper bound.
     pub election: (Duration, Duration),
-    /// How long a proposal is tried.
+    /// How long a proposal is tried; large ones get more.
     pub propose_within: Duration,
     /// How long a read index is tried.
     pub read_within: Duration,
@@ -28,6 +28,8 @@ pub struct Settings {
     pub snapshot_every: u64,
     /// So many entries stay behind a snapshot, for nodes that were away for a moment.
     pub keep: u64,
+    /// When the log has more bytes on disk, a snapshot is written sooner, and fewer entries stay behind it.
+    pub log_bytes_max: u64,
     /// Entries sent at once; there is a bound of bytes besides.
     pub batch: u64,
     /// The most bytes a snapshot from another node may have.
@@ -50,6 +52,7 @@ impl Default for Settings {
             install_within: Duration::from_secs(30),
             snapshot_every: 50_000,
             keep: 5_000,
+            log_bytes_max: 512 << 20,
             batch: 1_024,
             snapshot_limit: 1 << 30,
             pending_max: 4_096,
@@ -85,4 +88,10 @@ impl Settings {
         };
         config.validate()
     }
+}
+
+/// What is given to so many bytes on their way, in addition to the usual time.
+pub(super) fn more_for(bytes: usize) -> Duration {
+    const BYTES_PER_SECOND: usize = 4 << 20;
+    Duration::from_secs(u64::try_from(bytes / BYTES_PER_SECOND).unwrap_or(u64::MAX))
 }

@@ -11,6 +11,7 @@ use troupe_proto::id::NodeId;
 
 use super::machine::{Applier, Work};
 use super::network::Network;
+use super::tend::tend;
 use super::types::Types;
 use super::{Inner, Raft, Settings, Stopped};
 use crate::consensus::Machine;
@@ -89,13 +90,14 @@ pub async fn start<M: Machine, L: LogStore>(parts: Parts<L>, machine: M) -> Resu
     let leader_changes = Arc::new(AtomicU64::new(0));
     let (stop, stopped) = watch::channel(None);
     tokio::spawn(observe(raft.metrics(), Arc::clone(&leader_changes), stop));
-    let inner = Inner {
+    let inner = Arc::new(Inner {
         me: node,
         raft,
         links,
         published,
         snapshots,
         log_stats: Box::new(move || stats.stats()),
+        work,
         slots: Semaphore::new(settings.pending_max),
         settings,
         pending: AtomicU64::new(0),
@@ -104,8 +106,9 @@ pub async fn start<M: Machine, L: LogStore>(parts: Parts<L>, machine: M) -> Resu
         confirmed: Mutex::new(None),
         incoming: Mutex::new(None),
         stopped,
-    };
-    Ok(Raft { inner: Arc::new(inner) })
+    });
+    tokio::spawn(tend(Arc::downgrade(&inner)));
+    Ok(Raft { inner })
 }
 
 /// Counts changes of the leader, and says when consensus stops.

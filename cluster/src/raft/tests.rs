@@ -1,21 +1,28 @@
 //! Nodes in one process, on real logs, with a network of function calls.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use troupe_proto::id::NodeId;
+use troupe_proto::wire::Message;
 
-use super::counter::{Add, Counter, Sum};
-use super::types::Bytes;
-use super::{FormError, Parts, Raft, Settings, Stopped, Work, start};
+use super::counter::{Add, Counter, Sum, add};
+use super::propose::Step;
+use super::types::{Bytes, Entry, LogId, Types, Vote};
+use super::{FormError, Parts, Raft, Settings, Stopped, Work, salvage, start};
 use crate::clock;
 use crate::consensus::{Consensus, ProposeError, ReadError, Reshape, ReshapeError, Role, Vitals};
-use crate::storage::{DiskLog, DiskSnapshots};
+use crate::storage::{DiskLog, DiskSnapshots, LogStats, LogStore, SnapshotStore};
 use crate::transport::{CallError, Caller, Class, Links, Service};
 
 /// Carries calls between nodes of this process.
@@ -71,6 +78,18 @@ fn address(node: NodeId) -> String {
     format!("node-{node}:1")
 }
 
+/// Opens a log, if need be once the last call to the node that had it before is over.
+async fn open(dir: &Path) -> DiskLog {
+    let deadline = clock::now() + Duration::from_secs(20);
+    loop {
+        match DiskLog::open(dir) {
+            Ok(log) => return log,
+            Err(error) => assert!(error.kind() == ErrorKind::WouldBlock && clock::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn fast() -> Settings {
     Settings {
         heartbeat: Duration::from_millis(50),
@@ -103,7 +122,7 @@ impl World {
         let parts = Parts {
             settings: self.settings.clone(),
             node: id,
-            logs: DiskLog::open(&dir.join("raft")).unwrap(),
+            logs: open(&dir.join("raft")).await,
             snapshots: Arc::new(DiskSnapshots::open(&dir.join("snapshots")).unwrap()),
             links: Arc::new(Wire { mesh: Arc::clone(&self.mesh), me: id }),
             seed: node,
@@ -168,16 +187,18 @@ async fn any_node_takes_a_command_and_all_apply_it() {
     world.form(3).await;
 
     for node in 1..=3 {
-        assert!(world.node(node).propose(Add(node)).await.is_ok());
+        assert!(world.node(node).propose(add(node)).await.is_ok());
         // Whoever was answered finds its own change where it asked.
         assert!(world.node(node).state().added.contains(&node));
     }
 
+    // Who takes part, a leader's first entry, three commands.
+    world.eventually("all is applied", |vitals| vitals.values().all(|vitals| vitals.applied >= 4)).await;
     for node in 1..=3 {
         world.holds(NodeId(node), &[1, 2, 3]).await;
         let vitals = world.node(node).vitals();
         assert_eq!((vitals.pending, vitals.failed, vitals.voters.len()), (0, 0, 3));
-        assert!(vitals.applied >= 4 && vitals.writes.count > 0 && vitals.writes.fsyncs > 0 && vitals.log_bytes > 0);
+        assert!(vitals.writes.count > 0 && vitals.writes.fsyncs > 0 && vitals.log_bytes > 0);
         assert!(vitals.leader_changes >= 1);
     }
 }
@@ -188,7 +209,7 @@ async fn what_was_acknowledged_anywhere_is_read_everywhere() {
     world.form(3).await;
 
     for round in 0..30 {
-        world.node(round % 3 + 1).propose(Add(round)).await.unwrap();
+        world.node(round % 3 + 1).propose(add(round)).await.unwrap();
         let reader = world.node((round + 1) % 3 + 1);
         reader.read_index().await.unwrap();
         assert!(reader.state().added.contains(&round));
@@ -200,18 +221,18 @@ async fn what_was_acknowledged_anywhere_is_read_everywhere() {
 async fn commands_go_on_after_the_leader_died_and_it_comes_back_with_the_rest() {
     let mut world = World::with(fast(), 3).await;
     world.form(3).await;
-    world.node(1).propose(Add(1)).await.unwrap();
+    world.node(1).propose(add(1)).await.unwrap();
     let leader = world.leader().await;
 
     world.stop(leader).await;
     let survivor = *world.nodes.keys().next().unwrap();
     // No pause of ours: the proposal itself waits for the next leader.
-    assert_eq!(world.nodes[&survivor].propose(Add(2)).await.unwrap(), Sum(3));
+    assert_eq!(world.nodes[&survivor].propose(add(2)).await.unwrap(), Sum(3));
     world.start(leader.0, Counter::default()).await;
 
     world.holds(leader, &[1, 2]).await;
     assert!(world.nodes[&leader].recovered(Duration::from_secs(10)).await);
-    assert_eq!(world.nodes[&leader].propose(Add(4)).await.unwrap(), Sum(7));
+    assert_eq!(world.nodes[&leader].propose(add(4)).await.unwrap(), Sum(7));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,7 +243,7 @@ async fn one_node_is_a_cluster_and_keeps_everything_through_restarts_and_snapsho
     let mut numbers = Vec::new();
     for round in 0..4 {
         for number in round * 15..(round + 1) * 15 {
-            world.node(1).propose(Add(number)).await.unwrap();
+            world.node(1).propose(add(number)).await.unwrap();
             numbers.push(number);
         }
         world.stop(NodeId(1)).await;
@@ -244,7 +265,7 @@ async fn a_new_node_gets_what_the_log_no_longer_has_as_a_snapshot_in_pieces() {
     world.form(1).await;
     let numbers: Vec<_> = (0..50).collect();
     for number in &numbers {
-        world.node(1).propose(Add(*number)).await.unwrap();
+        world.node(1).propose(add(*number)).await.unwrap();
     }
     world.eventually("a snapshot", |vitals| vitals[&NodeId(1)].snapshot_index > 5).await;
 
@@ -293,7 +314,7 @@ async fn a_cluster_grows_and_changes_by_one_three_and_five_voters() {
             (vitals.voters.len(), vitals.learners.len()) == (1, 1)
         })
         .await;
-    assert_eq!(world.node(3).propose(Add(5)).await.unwrap(), Sum(5));
+    assert_eq!(world.node(3).propose(add(5)).await.unwrap(), Sum(5));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -301,17 +322,32 @@ async fn a_command_that_no_log_can_hold_has_no_leader_and_one_that_some_log_may_
     let short =
         Settings { propose_within: Duration::from_millis(1500), read_within: Duration::from_millis(700), ..fast() };
     let world = World::with(short, 3).await;
-    assert!(matches!(world.node(2).propose(Add(1)).await, Err(ProposeError::NoLeader)));
+    assert!(matches!(world.node(2).propose(add(1)).await, Err(ProposeError::NoLeader)));
     world.form(3).await;
     let leader = world.leader().await;
 
     world.mesh.cut.lock().unwrap().insert(leader);
     // Into the leader's own log it goes, for as long as it does not know that it is alone.
-    let at_leader = world.nodes[&leader].propose(Add(2)).await;
+    let at_leader = world.nodes[&leader].propose(add(2)).await;
     let read = world.nodes[&leader].read_index().await;
     assert!(matches!(at_leader, Err(ProposeError::Unknown)), "{at_leader:?}");
     assert_eq!(read, Err(ReadError::NoLeader));
     assert_eq!(world.nodes[&leader].vitals().failed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_leader_cannot_read_never_gets_into_the_log() {
+    let world = World::with(Settings { propose_within: Duration::from_millis(300), ..fast() }, 1).await;
+    world.form(1).await;
+    world.leader().await;
+    let before = world.node(1).vitals().last_log;
+
+    let deadline = clock::now() + Duration::from_secs(5);
+    let step = world.node(1).inner.write_for_other(Arc::from(*b"not a command"), deadline).await;
+
+    assert!(matches!(step, Step::Elsewhere(None)));
+    assert_eq!(world.node(1).vitals().last_log, before);
+    assert_eq!(*world.node(1).stopped().borrow(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -327,7 +363,158 @@ async fn an_entry_that_cannot_be_read_stops_the_node() {
 
     let why = timeout(Duration::from_secs(5), stopped.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
     assert!(matches!(why, Some(Stopped::Failed(_))), "{why:?}");
-    assert!(matches!(world.node(1).propose(Add(1)).await, Err(ProposeError::Stopped)));
+    assert!(matches!(world.node(1).propose(add(1)).await, Err(ProposeError::Stopped)));
     assert_eq!(world.node(1).read_index().await, Err(ReadError::Stopped));
     assert_eq!(world.node(1).vitals().role, Role::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_commands_reach_all_nodes_and_too_large_ones_none() {
+    let world = World::with(fast(), 3).await;
+    world.form(3).await;
+    let largest = <Add as Message>::LIMIT - 1024;
+
+    let (first, second, third, fourth) = tokio::join!(
+        world.node(1).propose(Add(1, vec![1; 9 << 20])),
+        world.node(2).propose(Add(2, vec![2; 9 << 20])),
+        world.node(3).propose(Add(4, vec![3; largest])),
+        world.node(3).propose(Add(8, vec![3; largest + 1024])),
+    );
+
+    assert!(first.is_ok() && second.is_ok() && third.is_ok(), "{first:?} {second:?} {third:?}");
+    assert!(matches!(fourth, Err(ProposeError::Unencodable(_))), "{fourth:?}");
+    for node in 1..=3 {
+        world.node(node).read_index().await.unwrap();
+        assert_eq!(world.node(node).state().sum, 7);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_large_entries_is_cut_before_there_are_many() {
+    let world = World::with(Settings { log_bytes_max: 20 << 20, ..fast() }, 1).await;
+    world.form(1).await;
+    for number in 1..=8 {
+        world.node(1).propose(Add(number, vec![0; 4 << 20])).await.unwrap();
+    }
+    assert!(world.node(1).vitals().log_bytes > 32 << 20);
+
+    world.node(1).inner.shrink().await.unwrap();
+    world.eventually("a snapshot", |vitals| vitals[&NodeId(1)].snapshot_index > 8).await;
+    world.node(1).inner.shrink().await.unwrap();
+    // Files go once the record of it is on disk, with the next entry.
+    world.node(1).propose(add(9)).await.unwrap();
+
+    world.eventually("a smaller log", |vitals| vitals[&NodeId(1)].log_bytes < 20 << 20).await;
+    assert_eq!(world.node(1).state().sum, 45);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_three_nodes_alone_is_enough_for_a_new_cluster() {
+    let mut world = World::with(Settings { snapshot_every: 20, keep: 5, ..fast() }, 3).await;
+    world.form(3).await;
+    let numbers: Vec<_> = (0..50).collect();
+    for number in &numbers {
+        world.node(1).propose(add(*number)).await.unwrap();
+    }
+    world.holds(NodeId(3), &numbers).await;
+    for node in 1..=3 {
+        world.stop(NodeId(node)).await;
+    }
+
+    let old = world.dirs.remove(&NodeId(3)).unwrap();
+    let snapshots = DiskSnapshots::open(&old.path().join("snapshots")).unwrap();
+    let found = salvage(open(&old.path().join("raft")).await, &snapshots, Counter::default()).await.unwrap();
+    let new = tempfile::tempdir().unwrap();
+    let begin = found.for_new_cluster(NodeId(9), address(NodeId(9)));
+    DiskSnapshots::open(&new.path().join("snapshots")).unwrap().save(&begin).unwrap();
+    world.dirs.insert(NodeId(9), new);
+    world.start(9, Counter::default()).await;
+
+    assert_eq!(world.leader().await, NodeId(9));
+    assert_eq!(world.node(9).state().added, numbers);
+    world.node(9).propose(add(50)).await.unwrap();
+    assert_eq!(world.node(9).vitals().voters, [(NodeId(9), address(NodeId(9)))]);
+    world.stop(NodeId(9)).await;
+    world.start(9, Counter::default()).await;
+    world.node(9).read_index().await.unwrap();
+    assert_eq!(world.node(9).state().added.len(), 51);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_stops_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let parts = Parts {
+        settings: fast(),
+        node: NodeId(1),
+        logs: Breakable { log: DiskLog::open(&dir.path().join("raft")).unwrap(), is_broken: Arc::clone(&is_broken) },
+        snapshots: Arc::new(DiskSnapshots::open(&dir.path().join("snapshots")).unwrap()),
+        links: Arc::new(Wire { mesh: Arc::default(), me: NodeId(1) }),
+        seed: 1,
+        work: Work::Aside,
+    };
+    let raft = start(parts, Counter::default()).await.unwrap();
+    raft.form([(NodeId(1), address(NodeId(1)))].into()).await.unwrap();
+    raft.propose(add(1)).await.unwrap();
+
+    is_broken.store(true, Ordering::Relaxed);
+    let refused = raft.propose(add(2)).await;
+    let mut stopped = raft.stopped();
+    let why = timeout(Duration::from_secs(5), stopped.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
+
+    // It may have reached the disk before the disk said that it failed.
+    assert!(matches!(refused, Err(ProposeError::Stopped | ProposeError::Unknown)), "{refused:?}");
+    assert!(matches!(&why, Some(Stopped::Failed(why)) if why.contains("no space")), "{why:?}");
+    assert_eq!(raft.state().added, [1]);
+}
+
+/// A log on a disk that can break.
+#[derive(Clone)]
+struct Breakable {
+    log: DiskLog,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl LogStore for Breakable {
+    fn stats(&self) -> LogStats {
+        self.log.stats()
+    }
+}
+
+impl RaftLogStorage<Types> for Breakable {
+    type LogReader = DiskLog;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        self.log.get_log_state().await
+    }
+
+    async fn get_log_reader(&mut self) -> DiskLog {
+        self.log.get_log_reader().await
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.log.save_vote(vote).await
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        if !self.is_broken.load(Ordering::Relaxed) {
+            return self.log.append(entries, callback).await;
+        }
+        // As a real one fails: the entries are taken, and the flush says no.
+        self.log.append(entries, IOFlushed::noop()).await?;
+        callback.io_completed(Err(io::Error::other("no space left")));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        self.log.truncate_after(last).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.log.purge(upto).await
+    }
 }

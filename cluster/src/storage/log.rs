@@ -66,7 +66,7 @@ impl DiskLog {
     }
 
     /// Makes everything before it durable.
-    async fn sync(&self) -> io::Result<()> {
+    pub(super) async fn sync(&self) -> io::Result<()> {
         let (done, flushed) = oneshot::channel();
         let flushed_by = Flushed { end: End::Waiter(done), began: clock::now(), times: Arc::clone(&self.times) };
         self.lock().flush(true, Some(flushed_by))?;
@@ -223,6 +223,11 @@ impl RaftLogStorage<Types> for DiskLog {
             return Ok(());
         }
         log.truncate(index.max(from))?;
+        if index == 0 {
+            // The record of a cut that keeps nothing is the only one that a flipped bit can make longer than it is. At
+            // the end of the file it would be taken for torn, so it never stands there.
+            log.save_user_data(None)?;
+        }
         log.flush(false, None)
     }
 
@@ -231,5 +236,36 @@ impl RaftLogStorage<Types> for DiskLog {
         log.purge(RecordId(upto.into()))?;
         // Files are removed once the record of it is synced, with whatever is synced next.
         log.flush(false, None)
+    }
+}
+
+/// Everything a log holds.
+#[cfg(test)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Contents {
+    pub(super) vote: Option<plain::Vote>,
+    pub(super) committed: Option<plain::LogId>,
+    pub(super) purged: Option<plain::LogId>,
+    pub(super) last: Option<plain::LogId>,
+    pub(super) entries: Vec<plain::Entry>,
+}
+
+#[cfg(test)]
+impl DiskLog {
+    pub(super) fn contents(&self) -> io::Result<Contents> {
+        let entries = self.read(0, u64::MAX, usize::MAX)?.into_iter().map(Into::into).collect();
+        let log = self.lock();
+        let state = log.log_state();
+        Ok(Contents {
+            vote: state.vote().map(|vote| vote.0),
+            committed: state.committed().map(|id| id.0),
+            purged: state.purged().map(|id| id.0),
+            last: state.last().map(|id| id.0),
+            entries,
+        })
+    }
+
+    pub(super) fn id_at(&self, index: u64) -> LogId {
+        self.read(index, index + 1, 0).unwrap()[0].log_id
     }
 }

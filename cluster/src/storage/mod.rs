@@ -14,6 +14,9 @@ mod record;
 mod snapshot;
 mod times;
 
+#[cfg(test)]
+mod sweep;
+
 use std::io;
 use std::sync::Arc;
 
