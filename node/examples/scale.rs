@@ -1,6 +1,7 @@
 //! Measures what a large agreed state costs: `cargo run --release -p troupe-node --example scale [KEYS] [TARGETS]`.
 #![expect(clippy::print_stdout, reason = "its findings are its output")]
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use troupe_node::view::{Draft, View};
 use troupe_proto::command::{Change, Command, Entry, Note, Origin, Reply};
 use troupe_proto::id::{CredentialId, KeyId, ModelId, NodeId, ProviderId, TargetId};
 use troupe_proto::secret::{CredentialSecret, KeyHash};
-use troupe_proto::spec::{Auth, Credential, Key, Model, Provider, Rules, Target, Wire};
+use troupe_proto::spec::{Auth, Credential, Key, Model, Provider, Rules, Spec, Target, Wire};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,7 +24,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ROUNDS: usize = 201;
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|argument| argument == MEMORY).is_some() {
+        return memory();
+    }
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |text| text.parse());
     let (keys, targets) = (number(100_000)?, number(1_000)?);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measure(keys, targets))
@@ -43,22 +47,15 @@ async fn measure(keys: usize, targets: usize) -> Result<()> {
     let handle = Cluster::start_local(keyring);
     let settings = Settings { now: clock::now, dice: clock::dice, lanes: 2, prober: Arc::new(Nobody) };
     let actors = Actors::start(settings).await?;
-    let before = resident()?;
 
     propose(&handle, pools(targets)).await?;
     let began = clock::now();
     propose(&handle, (0..keys).map(put_key).collect()).await?;
     tell("apply all keys, through their bytes", began);
-    let with_state = resident()?;
 
     let began = clock::now();
     let mut view = draft(&handle, &View::default())?.finish(|pools| actors.lay_out(pools));
     tell("the first view", began);
-    println!(
-        "memory: state {} B a key, view {} B a key",
-        per(with_state - before, keys),
-        per(resident()? - with_state, keys)
-    );
 
     let state = handle.state();
     let began = clock::now();
@@ -69,6 +66,7 @@ async fn measure(keys: usize, targets: usize) -> Result<()> {
     tell("load", began);
     println!("snapshot: {} B, {} B a key; {}", bytes.len(), bytes.len() / keys.max(1), loaded == *state);
     drop(loaded);
+    in_another_process(&bytes)?;
 
     let (mut applied, mut published, mut looked) = (Vec::new(), Vec::new(), Vec::new());
     let mut alone = State::clone(&state);
@@ -99,6 +97,32 @@ async fn measure(keys: usize, targets: usize) -> Result<()> {
         median(published),
         median(looked)
     );
+    Ok(())
+}
+
+/// Says to measure the memory of a state that comes on the standard input.
+const MEMORY: &str = "memory";
+
+/// Has a process that did nothing else before measure what the state takes.
+fn in_another_process(state: &[u8]) -> Result<()> {
+    let mut child =
+        std::process::Command::new(std::env::current_exe()?).arg(MEMORY).stdin(std::process::Stdio::piped()).spawn()?;
+    child.stdin.take().context("no standard input")?.write_all(state)?;
+    anyhow::ensure!(child.wait()?.success(), "the other process failed");
+    Ok(())
+}
+
+fn memory() -> Result<()> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes)?;
+    let read = resident()?;
+    let state = State::load(&bytes)?;
+    let loaded = resident()?;
+    // Only the keys: they need no secret opened.
+    let spec = Spec { keys: state.spec().keys.clone(), ..Spec::default() };
+    let view = Draft::of(&spec, state.revision(), &View::default())?.finish(|_| Vec::new());
+    let keys = view.sizes().0;
+    println!("memory a key: state {} B, view {} B more", per(loaded - read, keys), per(resident()? - loaded, keys));
     Ok(())
 }
 

@@ -93,7 +93,7 @@ impl Ring {
 }
 
 fn body(index: u64, revision: Revision, note: &Note, changes: Changes) -> String {
-    let Changes { told, bytes: _, counted } = changes;
+    let Changes { told, bytes: _, is_full: _, counted } = changes;
     let cut = |text: &str, max: usize| text.chars().take(max).collect::<String>();
     let at = jiff::Timestamp::from_millisecond(note.at).map_or_else(|_| note.at.to_string(), |time| time.to_string());
     let mut body = Shape::new();
@@ -114,6 +114,8 @@ fn body(index: u64, revision: Revision, note: &Note, changes: Changes) -> String
 pub(super) struct Changes {
     told: Vec<Value>,
     bytes: usize,
+    /// Once one change has no room, none behind it is told: they are many, and telling them takes time.
+    is_full: bool,
     /// What is beyond the bound of a line: how many of each noun.
     counted: BTreeMap<&'static str, u64>,
 }
@@ -127,7 +129,7 @@ impl Changes {
         before: impl FnOnce() -> Option<Shape>,
         after: impl FnOnce() -> Option<Shape>,
     ) {
-        if self.bytes >= LINE_BYTES_MAX {
+        if self.is_full {
             return self.count(noun);
         }
         let (mut before, mut after) = (before(), after());
@@ -155,6 +157,7 @@ impl Changes {
         let change = Value::Object(change);
         let bytes = self.bytes.saturating_add(change.to_string().len());
         if bytes > LINE_BYTES_MAX {
+            self.is_full = true;
             return self.count(noun);
         }
         self.bytes = bytes;
