@@ -210,7 +210,7 @@ impl Node {
         let workers = Arc::new(workers);
         let listener = tokio::spawn(listener.run(house.clone(), workers.clone(), flow_seen));
         let (admin_stop, admin_stopped) = watch::channel(false);
-        let state = admin_state(boot, &house, &cluster, &admin_token.token, admin_tls);
+        let state = admin_state(boot, &house, &cluster, peers.as_deref(), &admin_token.token, admin_tls);
         tasks.spawn(crate::admin::serve(admin_listener, state, admin_stopped));
         health.set(Phase::Serving);
         Ok(Self {
@@ -408,6 +408,7 @@ fn admin_state(
     boot: &Boot,
     house: &Arc<House>,
     cluster: &Handle,
+    peers: Option<&Peers>,
     token: &Secret<String>,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> Arc<AdminState> {
@@ -423,6 +424,7 @@ fn admin_state(
         explain: Box::new(move |question| pipeline::explain(&routes.read(), &agreed.state().spec().keys, question)),
         cluster: handle,
         follows: boot.spec_file.clone(),
+        authority: peers.and_then(|peers| Some(peers.certificates.as_ref()?.fingerprint())),
         tls,
     })
 }

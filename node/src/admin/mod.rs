@@ -52,6 +52,8 @@ pub struct AdminState {
     pub cluster: Handle,
     /// The spec file this node follows, if it does: nothing can be changed through it then.
     pub follows: Option<PathBuf>,
+    /// The SHA-256 of the certificate of the authority that nodes trust; `None` where they speak without TLS.
+    pub authority: Option<[u8; 32]>,
     /// For HTTPS; `None` serves plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }

@@ -36,6 +36,7 @@ async fn start_with(token: Option<&str>, follows: Option<PathBuf>) -> Admin {
         explain: Box::new(explain_one),
         cluster: Cluster::start_local(Keyring::ephemeral(crate::wiring::random()).unwrap()),
         follows,
+        authority: None,
         tls: None,
     });
     let (shutdown, receiver) = watch::channel(false);

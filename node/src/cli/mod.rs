@@ -3,6 +3,7 @@
 mod access;
 mod apply;
 mod ca;
+mod cluster;
 mod config;
 mod dev;
 mod dev_cluster;
@@ -61,6 +62,9 @@ enum Command {
     /// Works on models.
     #[command(subcommand)]
     Model(noun::Command),
+    /// Works on the cluster: its nodes, who leads, who may join.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Asks a running node about its routes.
     #[command(subcommand)]
     Route(route::Command),
@@ -112,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Key(command) => key::run(&command),
         Command::Provider(command) => noun::run(&noun::PROVIDERS, &command),
         Command::Model(command) => noun::run(&noun::MODELS, &command),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Route(command) => route::run(&command),
         Command::Ca(command) => ca::run(&command),
         Command::Cert(command) => ca::run_cert(&command),

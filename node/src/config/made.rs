@@ -149,6 +149,14 @@ pub fn new_admin_token() -> Result<Secret<String>, getrandom::Error> {
     random_text("troupe-admin-")
 }
 
+/// A new secret for a node that is to join.
+///
+/// # Errors
+/// When the system has no random bytes to give.
+pub fn new_join_token() -> Result<Secret<String>, getrandom::Error> {
+    random_text("troupe-join-")
+}
+
 /// 62^43 is more than 2^256, so 43 digits hold all of the bytes.
 const DIGITS: usize = 43;
 

@@ -26,7 +26,7 @@ pub use diff::diff;
 pub use env::{Env, SharedEnv, variable};
 pub use file::Files;
 pub(crate) use made::TOKEN_FILE;
-pub use made::{AdminToken, admin_token, new_admin_token, new_key_secret};
+pub use made::{AdminToken, admin_token, new_admin_token, new_join_token, new_key_secret};
 pub use reference::reference;
 pub use reload::{Applied, ReloadCounters, ReloadError, Watch, apply_file};
 pub use secrets::{Literals, SET};

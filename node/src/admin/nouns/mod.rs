@@ -1,5 +1,6 @@
 //! What the API shows and changes, a file for each noun.
 
+pub(super) mod cluster;
 pub(super) mod defaults;
 pub(super) mod key;
 pub(super) mod model;

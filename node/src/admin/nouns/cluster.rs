@@ -1,0 +1,251 @@
+//! The cluster: its nodes, who leads, and who may join.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use troupe_cluster::consensus::{Machine, Reshape, ReshapeError, Role, Vitals};
+use troupe_proto::command::{Command, Reply as Applied};
+use troupe_proto::failure::ErrorCode;
+use troupe_proto::id::{JoinTokenId, NodeId};
+use troupe_proto::secret::KeyHash;
+use troupe_proto::unit::Wait;
+
+use crate::admin::call::Call;
+use crate::admin::failure::{Code, Failure};
+use crate::admin::reply::{self, Reply};
+use crate::clock;
+use crate::config::new_join_token;
+use crate::config::spec_file::time_text;
+
+/// How long a join token works unless the caller says otherwise.
+const TOKEN_FOR: Wait = Wait::from_secs(24 * 60 * 60);
+
+pub(in crate::admin) async fn status(call: &Call<'_>) -> Result<Reply, Failure> {
+    let handle = &call.state.cluster;
+    // Asked whether it can still be confirmed: a status that waited for a leader would say nothing when there is none.
+    let confirmed = if call.flag("hash")? { call.synchronised().await.is_ok() } else { true };
+    let (state, vitals) = (handle.state(), handle.vitals());
+    let mut document = json!({
+        "cluster": state.cluster().map(|cluster| cluster.to_string()),
+        "version": state.cluster_version(),
+        "revision": state.revision().0,
+        "node": handle.process().node.to_string(),
+        "name": call.state.node,
+        "role": word(vitals.role),
+        "leader": vitals.leader.map(|leader| leader.to_string()),
+        "term": vitals.term,
+        "last_log": vitals.last_log,
+        "committed": vitals.committed,
+        "applied": vitals.applied,
+        "voters": vitals.voters.len(),
+        "learners": vitals.learners.len(),
+        "confirmed_ms": vitals.confirmed.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+    });
+    if call.flag("hash")? {
+        if !confirmed {
+            return Err(Failure::new(Code::NoLeader, "whether this node holds all there is cannot be confirmed"));
+        }
+        let saved = state.save().map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+        let hash = Sha256::digest(&saved);
+        document["state_hash"] = hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
+    }
+    Ok(reply::json(&document))
+}
+
+const fn word(role: Role) -> &'static str {
+    match role {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Learner => "learner",
+        Role::Stopped => "stopped",
+    }
+}
+
+pub(in crate::admin) async fn members(call: &Call<'_>) -> Result<Reply, Failure> {
+    if !call.flag("stale")? {
+        call.synchronised().await?;
+    }
+    let handle = &call.state.cluster;
+    let (state, vitals) = (handle.state(), handle.vitals());
+    let taking_part = vitals.voters.iter().map(|member| (member, true));
+    let taking_part = taking_part.chain(vitals.learners.iter().map(|member| (member, false)));
+    let items: Vec<Value> = taking_part
+        .map(|((node, peer), votes)| {
+            let told = state.members().get(node);
+            let text = |field: fn(&troupe_proto::member::Member) -> &str| told.map(field);
+            json!({
+                "node": node.to_string(),
+                "name": text(|member| &member.name),
+                "votes": votes,
+                "leads": vitals.leader == Some(*node),
+                "peer": peer,
+                "admin": text(|member| &member.admin),
+                "data": text(|member| &member.data),
+                "zone": told.and_then(|member| member.zone.as_deref()),
+                "version": told.map(|member| member.version),
+                "behind": behind(&vitals, *node),
+            })
+        })
+        .collect();
+    Ok(reply::json(&json!({ "items": items })))
+}
+
+/// How many entries a node lacks, where this one can tell.
+fn behind(vitals: &Vitals, node: NodeId) -> Option<u64> {
+    vitals.behind.iter().find(|(id, _)| *id == node).map(|(_, entries)| *entries)
+}
+
+/// A node by its id, or by its name if only one that takes part has it.
+fn find(call: &Call<'_>, text: &str) -> Result<NodeId, Failure> {
+    let vitals = call.state.cluster.vitals();
+    let takes_part = |node: &NodeId| vitals.voters.iter().chain(&vitals.learners).any(|(id, _)| id == node);
+    if let Some(node) = text.parse().ok().filter(takes_part) {
+        return Ok(node);
+    }
+    let state = call.state.cluster.state();
+    let named = state.members().iter().filter(|(node, member)| member.name == text && takes_part(node));
+    let named: Vec<NodeId> = named.map(|(node, _)| *node).collect();
+    match named[..] {
+        [] => Err(Failure::not_found("node", text)),
+        [only] => Ok(only),
+        _ => Err(Failure::new(Code::Conflict, format!("several nodes are named {text:?}: give the id of one"))),
+    }
+}
+
+/// The nodes that a call is about: the one of the path, and those behind `with`.
+fn meant(call: &Call<'_>) -> Result<Vec<NodeId>, Failure> {
+    let others = call.query("with").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+    std::iter::once(call.name()).chain(others).map(|name| find(call, name)).collect()
+}
+
+async fn reshape(call: &Call<'_>, change: Reshape) -> Result<Reply, Failure> {
+    call.check_writable()?;
+    call.state.cluster.reshape(change).await.map_err(|error| match error {
+        ReshapeError::Refused(why) => Failure::new(Code::Conflict, why),
+        ReshapeError::NoLeader => {
+            Failure::new(Code::NoLeader, "no leader can be reached from here: nothing was changed")
+        }
+        ReshapeError::Unknown | ReshapeError::Stopped => {
+            Failure::new(Code::OutcomeUnknown, "no answer in time: look at the members before you try again")
+        }
+        ReshapeError::Alone => Failure::new(Code::ReadOnly, error.to_string()),
+    })?;
+    members(call).await
+}
+
+pub(in crate::admin) async fn promote(call: &Call<'_>) -> Result<Reply, Failure> {
+    reshape(call, Reshape::Promote(meant(call)?)).await
+}
+
+pub(in crate::admin) async fn demote(call: &Call<'_>) -> Result<Reply, Failure> {
+    reshape(call, Reshape::Demote(meant(call)?)).await
+}
+
+pub(in crate::admin) async fn replace(call: &Call<'_>) -> Result<Reply, Failure> {
+    let by =
+        call.query("by").ok_or_else(|| Failure::new(ErrorCode::InvalidField, "name who gets the vote: ?by=NODE"))?;
+    let (old, new) = (find(call, call.name())?, find(call, by)?);
+    let reply = reshape(call, Reshape::Replace { old, new }).await?;
+    forget(call, old).await?;
+    Ok(reply)
+}
+
+pub(in crate::admin) async fn remove(call: &Call<'_>) -> Result<Reply, Failure> {
+    let node = find(call, call.name())?;
+    let reply = reshape(call, Reshape::Remove(node)).await?;
+    forget(call, node).await?;
+    Ok(reply)
+}
+
+/// A node that was taken out is refused whatever it still says.
+async fn forget(call: &Call<'_>, node: NodeId) -> Result<(), Failure> {
+    done(call, Command::RemoveMember(node)).await.map(drop)
+}
+
+pub(in crate::admin) async fn transfer_leader(call: &Call<'_>) -> Result<Reply, Failure> {
+    let to = call.query("to").ok_or_else(|| Failure::new(ErrorCode::InvalidField, "name who is to lead: ?to=NODE"))?;
+    reshape(call, Reshape::TransferLeader(find(call, to)?)).await
+}
+
+pub(in crate::admin) async fn reseal(call: &Call<'_>) -> Result<Reply, Failure> {
+    call.check_writable()?;
+    let resealed = call.state.cluster.reseal(call.note()?).await;
+    let resealed = resealed.map_err(|error| Failure::new(Code::Unsealed, error.to_string()))?;
+    Ok(reply::json(&json!({ "resealed": resealed })))
+}
+
+pub(in crate::admin) async fn snapshot(call: &Call<'_>) -> Result<Reply, Failure> {
+    if !call.flag("stale")? {
+        call.synchronised().await?;
+    }
+    let saved = call.state.cluster.state().save();
+    let saved = saved.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+    Ok(reply::body(StatusCode::OK, "application/octet-stream", saved))
+}
+
+/// Has a command applied that is no change of the spec.
+async fn done(call: &Call<'_>, command: Command) -> Result<Applied, Failure> {
+    call.check_writable()?;
+    match call.propose(&call.note()?, command).await? {
+        Applied::Refused(refusal) => Err(Failure::new(Code::Conflict, refusal.to_string())),
+        applied => Ok(applied),
+    }
+}
+
+pub(in crate::admin) async fn list_tokens(call: &Call<'_>) -> Result<Reply, Failure> {
+    call.synchronised().await?;
+    let state = call.state.cluster.state();
+    let now = clock::unix_seconds();
+    let items: Vec<Value> = state
+        .join_tokens()
+        .iter()
+        .map(|(id, token)| {
+            let state = match token.used {
+                Some(_) => "used",
+                None if token.expires <= now => "expired",
+                None => "open",
+            };
+            json!({
+                "name": id.as_str(),
+                "state": state,
+                "expires": time_text(token.expires),
+                "used_by": token.used.map(|node| node.to_string()),
+            })
+        })
+        .collect();
+    Ok(reply::json(&json!({ "items": items })))
+}
+
+pub(in crate::admin) async fn make_token(call: &Call<'_>) -> Result<Reply, Failure> {
+    let wait = match call.query("expires_in") {
+        None => TOKEN_FOR,
+        Some(text) => {
+            text.parse().map_err(|error| Failure::new(ErrorCode::InvalidField, format!("expires_in: {error}")))?
+        }
+    };
+    let secret = new_join_token().map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+    let hash = KeyHash::of(secret.expose().as_bytes());
+    let id = JoinTokenId::new(hash.to_string().get(7..15).unwrap_or_default());
+    let seconds = i64::try_from(wait.0.as_secs()).unwrap_or(i64::MAX);
+    let expires = clock::unix_seconds().saturating_add(seconds);
+    done(call, Command::PutJoinToken { id: id.clone(), hash, expires }).await?;
+    let fingerprint = call.state.authority.unwrap_or_default();
+    let fingerprint: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
+    let document = json!({
+        "name": id.as_str(),
+        "expires": time_text(expires),
+        "token": format!("{}.{fingerprint}", secret.expose()),
+    });
+    Ok(reply::json(&document))
+}
+
+pub(in crate::admin) async fn remove_token(call: &Call<'_>) -> Result<Reply, Failure> {
+    call.synchronised().await?;
+    let id = JoinTokenId::new(call.name());
+    if call.state.cluster.state().join_tokens().get(&id).is_none() {
+        return Err(Failure::not_found("join token", call.name()));
+    }
+    done(call, Command::RemoveJoinToken(id)).await?;
+    Ok(reply::json(&json!({ "name": call.name() })))
+}

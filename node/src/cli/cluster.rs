@@ -1,0 +1,208 @@
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::Value;
+
+use super::Exit;
+use super::access::Ask;
+use super::output::{Output, table};
+use super::print::{Asking, Changing, items, talk, text};
+
+/// The longest silence of a quorum that counts as healthy, in milliseconds: a change of leaders takes less.
+const CONFIRMED_MS: u64 = 3000;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Shows how a node takes part in its cluster.
+    Status(Status),
+    /// Lists the nodes.
+    Members(Asking),
+    /// Makes a token that one node can join with, once, and prints it this once.
+    Token(Token),
+    /// Lists join tokens.
+    Tokens(Asking),
+    /// Takes a join token away.
+    RevokeToken(Named),
+    /// Gives nodes a vote: one, three or five nodes have one.
+    Promote(Several),
+    /// Takes the votes of nodes; they stay.
+    Demote(Several),
+    /// Gives the vote of one node to another in one step, and takes the first out: for a node that is lost.
+    Replace(Replace),
+    /// Takes a node out for ever.
+    Remove(Named),
+    /// Has another node lead.
+    TransferLeader(Named),
+    /// Has all secrets of providers sealed again under the key in force.
+    Reseal(Changing),
+}
+
+#[derive(Args)]
+pub(super) struct Status {
+    /// Exits with 6 when the node has no leader or has not heard from a majority.
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Args)]
+pub(super) struct Token {
+    /// How long it works.
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    expires_in: String,
+    #[command(flatten)]
+    changing: Changing,
+}
+
+#[derive(Args)]
+pub(super) struct Named {
+    /// A node by its name or id, or a token by its name.
+    name: String,
+    #[command(flatten)]
+    changing: Changing,
+}
+
+#[derive(Args)]
+pub(super) struct Several {
+    /// Nodes by name or id.
+    #[arg(required = true, value_name = "NODE")]
+    nodes: Vec<String>,
+    #[command(flatten)]
+    changing: Changing,
+}
+
+#[derive(Args)]
+pub(super) struct Replace {
+    /// The node that loses its vote, by name or id.
+    old: String,
+    /// The node that gets it.
+    #[arg(long, value_name = "NODE")]
+    by: String,
+    #[command(flatten)]
+    changing: Changing,
+}
+
+pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Status(args) => status(args),
+        Command::Members(asking) => {
+            asking.print(&asking.access.ask(&Ask::get(&["cluster", "members"]))?, human_members)
+        }
+        Command::Token(args) => token(args),
+        Command::Tokens(asking) => asking.print(&asking.access.ask(&Ask::get(&["join-tokens"]))?, human_tokens),
+        Command::RevokeToken(args) => {
+            let ask = change(Method::DELETE, &["join-tokens", &args.name], &args.changing);
+            let document = args.changing.asking.access.ask(&ask)?;
+            args.changing.asking.print(&document, |_| format!("{} is gone\n", args.name))
+        }
+        Command::Promote(args) => several("promote", args),
+        Command::Demote(args) => several("demote", args),
+        Command::Replace(args) => {
+            let path = ["cluster", "members", &args.old, "replace"];
+            print_members(&change(Method::POST, &path, &args.changing).query("by", &args.by), &args.changing)
+        }
+        Command::Remove(args) => {
+            let path = ["cluster", "members", &args.name, "remove"];
+            print_members(&change(Method::POST, &path, &args.changing), &args.changing)
+        }
+        Command::TransferLeader(args) => {
+            let path = ["cluster", "transfer-leader"];
+            print_members(&change(Method::POST, &path, &args.changing).query("to", &args.name), &args.changing)
+        }
+        Command::Reseal(changing) => {
+            let document = changing.asking.access.ask(&change(Method::POST, &["cluster", "reseal"], changing))?;
+            let count = text(&document, "resealed");
+            changing.asking.print(&document, |_| format!("{count} secrets are sealed again\n"))
+        }
+    }
+}
+
+fn change<'a>(method: Method, path: &[&str], changing: &'a Changing) -> Ask<'a> {
+    Ask::change(method, path, changing.reason.as_deref())
+}
+
+fn status(args: &Status) -> anyhow::Result<Exit> {
+    let document = args.asking.access.ask(&Ask::get(&["cluster"]))?;
+    let is_confirmed = document.get("confirmed_ms").and_then(Value::as_u64).is_some_and(|ms| ms <= CONFIRMED_MS);
+    let is_well = is_confirmed && document.get("leader").is_some_and(Value::is_string);
+    let exit = args.asking.print(&document, human_status)?;
+    if args.check && !is_well {
+        talk("this node has no leader, or has not heard from a majority");
+        return Ok(Exit::Unhealthy);
+    }
+    Ok(exit)
+}
+
+fn human_status(document: &Value) -> String {
+    let rows = [
+        ("cluster", "cluster"),
+        ("node", "node"),
+        ("name", "name"),
+        ("role", "role"),
+        ("leader", "leader"),
+        ("voters", "voters"),
+        ("learners", "learners"),
+        ("revision", "revision"),
+        ("committed", "committed"),
+        ("applied", "applied"),
+        ("confirmed", "confirmed_ms"),
+    ];
+    let unit = |field: &str| if field == "confirmed_ms" { " ms ago" } else { "" };
+    rows.map(|(name, field)| format!("{name:<10} {}{}\n", text(document, field), unit(field))).concat()
+}
+
+fn human_members(document: &Value) -> String {
+    let yes = |item: &Value, field: &str, word: &str, otherwise: &str| {
+        let is = item.get(field).and_then(Value::as_bool).unwrap_or(false);
+        if is { word.to_owned() } else { otherwise.to_owned() }
+    };
+    let row = |item: &Value| {
+        let role = match yes(item, "leads", "leader", "").as_str() {
+            "leader" => "leader".to_owned(),
+            _ => yes(item, "votes", "voter", "learner"),
+        };
+        vec![
+            text(item, "name"),
+            text(item, "node"),
+            role,
+            text(item, "peer"),
+            text(item, "admin"),
+            text(item, "behind"),
+        ]
+    };
+    let rows: Vec<_> = items(document).iter().map(row).collect();
+    table(&["NAME", "NODE", "ROLE", "PEER", "ADMIN", "BEHIND"], &rows, &[])
+}
+
+fn human_tokens(document: &Value) -> String {
+    let row = |item: &Value| ["name", "state", "expires", "used_by"].map(|field| text(item, field)).to_vec();
+    let rows: Vec<_> = items(document).iter().map(row).collect();
+    table(&["NAME", "STATE", "EXPIRES", "USED BY"], &rows, &[])
+}
+
+/// Prints a made token alone, so that a script can take it.
+fn token(args: &Token) -> anyhow::Result<Exit> {
+    let ask = change(Method::POST, &["join-tokens"], &args.changing).query("expires_in", &args.expires_in);
+    let document = args.changing.asking.access.ask(&ask)?;
+    if args.changing.asking.output == Output::Table {
+        talk(&format!(
+            "join token {}, until {}, shown this once:",
+            text(&document, "name"),
+            text(&document, "expires")
+        ));
+    }
+    args.changing.asking.print(&document, |document| text(document, "token") + "\n")
+}
+
+fn several(verb: &str, args: &Several) -> anyhow::Result<Exit> {
+    let (first, others) = args.nodes.split_first().map_or(("", &[][..]), |(first, others)| (first.as_str(), others));
+    let with = others.join(",");
+    let ask = change(Method::POST, &["cluster", "members", first, verb], &args.changing);
+    let ask = if with.is_empty() { ask } else { ask.query("with", &with) };
+    print_members(&ask, &args.changing)
+}
+
+fn print_members(ask: &Ask<'_>, changing: &Changing) -> anyhow::Result<Exit> {
+    let document = changing.asking.access.ask(ask)?;
+    changing.asking.print(&document, human_members)
+}
