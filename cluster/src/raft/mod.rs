@@ -28,6 +28,8 @@ mod conformance;
 #[cfg(test)]
 mod counter;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
