@@ -157,8 +157,9 @@ async fn every_call_in_flight_at_a_target_that_dies_is_made_good() {
     };
     let (replies, ()) = futures_util::future::join(futures_util::future::join_all(calls), kill).await;
 
-    let failed = replies.iter().filter(|reply| reply.status != 200).count();
-    assert_eq!(failed, 0, "of {}", replies.len());
+    let failed: Vec<_> = replies.iter().filter(|reply| reply.status != 200).collect();
+    let first = failed.first().map(|reply| (reply.header("x-troupe-tried"), reply.text()));
+    assert!(failed.is_empty(), "{} of {}: {first:?}", failed.len(), replies.len());
 }
 
 #[tokio::test]
