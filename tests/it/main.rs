@@ -7,6 +7,7 @@ mod bad_input;
 mod breakers;
 mod certificates;
 mod cli;
+mod cluster;
 mod controls;
 mod credentials;
 mod dev;

@@ -185,6 +185,15 @@ impl Crew {
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
+    /// Waits until a process that was told to stop has ended.
+    ///
+    /// # Panics
+    /// When it does not end, or does not run.
+    pub async fn ended(&mut self, at: usize) {
+        let mut child = self.nodes[at].child.take().unwrap();
+        crate::eventually("the process ends", || child.try_wait().unwrap()).await;
+    }
+
     /// Whether a node's process runs.
     pub fn runs(&self, at: usize) -> bool {
         self.nodes[at].child.is_some()

@@ -1,0 +1,223 @@
+//! Three nodes that agree, each the real program in a process of its own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+use tokio::time::sleep;
+use troupe_node::clock;
+use troupe_tests::ask::Dialect;
+use troupe_tests::churn::{Fate, Pace, Writers, verdict};
+use troupe_tests::crew::{Crew, attempt};
+use troupe_tests::eventually::LONG;
+
+const TROUPE: &str = env!("CARGO_BIN_EXE_troupe-under-test");
+const CHAT: &str = "/v1/chat/completions";
+
+fn program() -> &'static Path {
+    Path::new(TROUPE)
+}
+
+/// Has the cluster serve `gpt-4o` by the crew's mock, to whoever shows `sk-team`.
+async fn furnish(crew: &Crew) {
+    let spec = json!({
+        "providers": { "o": { "wire": "openai", "base_url": format!("{}/v1", crew.mock.base_url),
+                              "keys": [{ "name": "main", "secret": "provider-secret" }] } },
+        "models": { "gpt-4o": { "targets": [{ "provider": "o" }] } },
+        "keys": { "team": { "secret": "sk-team" } },
+    });
+    let reply = crew.ask(0, Method::POST, "/admin/v1/apply", Some(spec)).await.unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}
+
+/// The status of one chat at a node; 0 when there is no whole answer.
+async fn chat(crew: &Crew, at: usize, key: &str) -> u16 {
+    let body = Dialect::OpenAi.ask("gpt-4o").to_string();
+    attempt(crew.nodes[at].data, Method::POST, CHAT, key, body).await.map_or(0, |reply| reply.status)
+}
+
+/// Waits until a call of every node that runs has this status.
+async fn all_answer(crew: &Crew, key: &str, status: u16) {
+    let deadline = clock::now() + LONG;
+    for at in (0..crew.nodes.len()).filter(|at| crew.runs(*at)) {
+        loop {
+            let seen = chat(crew, at, key).await;
+            if seen == status {
+                break;
+            }
+            assert!(clock::now() < deadline, "{} answers {seen}, not {status}:\n{}", crew.nodes[at].name, crew.log(at));
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_changed_at_one_node_is_in_force_at_all_and_survives_all_of_them() {
+    let mut crew = Crew::start(program(), 3).await;
+    furnish(&crew).await;
+    all_answer(&crew, "sk-team", 200).await;
+
+    for at in [0, 1, 2] {
+        crew.kill(at);
+    }
+    for at in [0, 1, 2] {
+        crew.run(at);
+    }
+    crew.all_ready().await;
+
+    all_answer(&crew, "sk-team", 200).await;
+    let asked: Vec<_> =
+        crew.mock.received().iter().filter_map(|call| call.header("authorization").map(str::to_owned)).collect();
+    assert!(asked.iter().all(|value| value == "Bearer provider-secret"), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_at_one_node_works_at_another_at_once_and_a_revoked_one_nowhere() {
+    let crew = Crew::start(program(), 3).await;
+    furnish(&crew).await;
+    for (made, used, revoked) in [(0, 1, 2), (1, 2, 0), (2, 0, 1)] {
+        let (path, secret) = (format!("/admin/v1/keys/k{made}"), format!("sk-k{made}"));
+        let reply = crew.ask(made, Method::PUT, &path, Some(json!({ "secret": secret }))).await.unwrap();
+        assert_eq!(reply.status, 201, "{}", reply.text());
+
+        assert_eq!(chat(&crew, used, &secret).await, 200, "made a moment ago at another node");
+
+        let reply = crew.ask(revoked, Method::POST, &format!("{path}/revoke"), None).await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let began = clock::now();
+        all_answer(&crew, &secret, 401).await;
+        // A bound for a busy machine; `crew revoke` measures.
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_go_on_when_the_leader_dies_and_none_is_lost_or_made_twice() {
+    let mut crew = Crew::start(program(), 3).await;
+    let pace = Pace { tasks: 2, changes: 150, pause: Duration::from_millis(20), prefix: "c".to_owned() };
+    let writers = Writers::start(&crew, &pace);
+    for _ in 0..2 {
+        let at = crew.some_leader().await;
+        crew.kill(at);
+        sleep(Duration::from_millis(1500)).await;
+        crew.run(at);
+        crew.ready(at).await;
+    }
+
+    let ledger = writers.stop().await;
+    crew.all_ready().await;
+
+    assert_eq!(verdict(&crew, &ledger).await, [""; 0]);
+    assert!(ledger.count(Fate::Acknowledged) > 0, "{ledger:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_killed_under_writes_come_back_with_every_acknowledged_change() {
+    let mut crew = Crew::start(program(), 3).await;
+    for round in 0..2 {
+        let pace = Pace { tasks: 4, changes: u64::MAX, pause: Duration::ZERO, prefix: format!("r{round}-") };
+        let writers = Writers::start(&crew, &pace);
+        sleep(Duration::from_millis(700)).await;
+        for at in [2, 0, 1] {
+            crew.kill(at);
+        }
+        let ledger = writers.stop().await;
+        for at in [0, 1, 2] {
+            crew.run(at);
+        }
+        crew.all_ready().await;
+
+        assert_eq!(verdict(&crew, &ledger).await, [""; 0], "round {round}");
+        assert!(ledger.count(Fate::Acknowledged) > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hears_from_no_majority_serves_up_to_its_bound_and_then_admits_nobody() {
+    let mut crew = Crew::start(program(), 3).await;
+    furnish(&crew).await;
+    let policies = json!({ "freshness": "2s" });
+    let reply = crew.ask(0, Method::PUT, "/admin/v1/policies", Some(policies)).await.unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    all_answer(&crew, "sk-team", 200).await;
+    let left = crew.some_leader().await;
+    let others: Vec<usize> = (0..3).filter(|at| *at != left).collect();
+
+    others.iter().for_each(|at| crew.kill(*at));
+    let killed = clock::now();
+
+    // It leads and cannot know it no longer does; it serves from what it holds, for as long as that is fresh.
+    assert_eq!(chat(&crew, left, "sk-team").await, 200);
+    let deadline = killed + LONG;
+    loop {
+        let began = clock::now();
+        let status = chat(&crew, left, "sk-team").await;
+        let was_over = began.duration_since(killed) > Duration::from_millis(2300);
+        if status == 503 {
+            break;
+        }
+        assert_eq!(status, 200);
+        assert!(!was_over, "it admits past its bound");
+        assert!(clock::now() < deadline);
+        sleep(Duration::from_millis(20)).await;
+    }
+    let told = attempt(crew.nodes[left].data, Method::GET, "/v1/models", "sk-team", "").await.unwrap();
+    assert_eq!(told.header("x-troupe-error"), Some("stale"), "{}", told.text());
+    assert!(told.header("retry-after").is_some());
+    let ready = attempt(crew.nodes[left].data, Method::GET, "/readyz", "", "").await.unwrap();
+    assert_eq!((ready.status, ready.text().as_str()), (503, "stale\n"));
+
+    others.iter().for_each(|at| crew.run(*at));
+    crew.all_ready().await;
+    all_answer(&crew, "sk-team", 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_nobody_knows_is_told_so_and_not_while_nobody_can_be_asked() {
+    let mut crew = Crew::start(program(), 3).await;
+    furnish(&crew).await;
+    all_answer(&crew, "sk-team", 200).await;
+    assert_eq!(chat(&crew, 0, "sk-nobody").await, 401);
+
+    crew.kill(1);
+    crew.kill(2);
+
+    // The known key works; of the unknown one nothing can be said.
+    assert_eq!(chat(&crew, 0, "sk-team").await, 200);
+    assert_eq!(chat(&crew, 0, "sk-nobody").await, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_alone_is_a_cluster_too() {
+    let mut crew = Crew::start(program(), 1).await;
+    furnish(&crew).await;
+    all_answer(&crew, "sk-team", 200).await;
+
+    crew.kill(0);
+    crew.run(0);
+    crew.ready(0).await;
+
+    all_answer(&crew, "sk-team", 200).await;
+    let status = crew.ask(0, Method::GET, "/admin/v1/cluster", None).await.unwrap().json();
+    assert_eq!((status["voters"].as_u64(), status["role"].as_str()), (Some(1), Some("leader")), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_told_to_stop_hands_over_first() {
+    let mut crew = Crew::start(program(), 3).await;
+    let at = crew.some_leader().await;
+    let pace = Pace { tasks: 1, changes: u64::MAX, pause: Duration::from_millis(10), prefix: "h".to_owned() };
+    let writers = Writers::start(&crew, &pace);
+    sleep(Duration::from_millis(300)).await;
+
+    crew.signal(at, "TERM");
+    let told = clock::now();
+    crew.ended(at).await;
+    sleep(Duration::from_millis(500)).await;
+
+    let ledger = writers.stop().await;
+    assert!(crew.log(at).contains("leadership handed over"), "{}", crew.log(at));
+    let gaps = ledger.gaps(&[told]);
+    assert!(gaps.iter().all(|gap| *gap < Duration::from_secs(4)), "{gaps:?}");
+}
