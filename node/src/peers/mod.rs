@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use troupe_cluster::audit::{self, AuditError};
 use troupe_cluster::consensus::{Reshape, Role};
 use troupe_cluster::forming::{Door, Inside};
 use troupe_cluster::raft::{self, Raft, Settings, Stopped, Work};
@@ -61,6 +62,9 @@ pub enum PeersError {
     /// The join token is none.
     #[error("cluster.join_token is not one that `troupe cluster token` made")]
     JoinToken,
+    /// The audit cannot be kept.
+    #[error("{}", causes(.0))]
+    Audit(#[from] AuditError),
     /// Other nodes cannot be listened to.
     #[error("cannot listen on {address} (listen.peer): {source}; choose another address with --listen-peer HOST:PORT")]
     Listen {
@@ -210,6 +214,8 @@ async fn open(
     };
     let raft = raft::start(parts, State::default()).await?;
     let handle = Cluster::over(Arc::new(raft.clone()), Process { node, incarnation }, keyring);
+    // It ends with this thread's runtime.
+    tokio::spawn(handle.keep_audit(&data_dir.join("audit"), audit::Settings::default())?);
     let door = Arc::new(Door::new(boot.cluster.bootstrap_expect, clock::unix_millis));
     let inside = {
         let (handle, raft, identity) = (handle.clone(), raft.clone(), identity.clone());
