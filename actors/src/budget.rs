@@ -48,7 +48,7 @@ struct Ledger {
     calls: Arc<Calls>,
     share: PerMille,
     floor: u64,
-    /// Calls in flight when last looked at: the floor is not less.
+    /// The most calls in flight that were seen since the slot began.
     busy: AtomicU64,
     window: Mutex<Window>,
     /// The slot in force (upper half) and what is left in it (lower half).
@@ -71,7 +71,13 @@ struct Slot {
     calls_before: u64,
     /// Known once it is over.
     taken: u64,
+    /// The most calls in flight that were seen since the slot before it began.
+    busy: u64,
 }
+
+/// The floor is not less than the calls in flight in this many slots: calls that fail at once leave one by one, and the
+/// last of them asks when the first ones are no longer counted.
+const BUSY_SLOTS: usize = 10;
 
 /// No slot has this number: the next one is being worked out, or none was yet.
 const TURNING: u32 = u32::MAX;
@@ -102,7 +108,7 @@ impl Budget {
     /// What is in flight when a target dies may all be tried once more: calls of minutes began before the window did. That
     /// happens once; an outage that lasts is held down by the share.
     pub(crate) fn sample(&self, now: Instant, busy: u64) {
-        self.0.busy.store(busy, Ordering::Relaxed);
+        self.0.busy.fetch_max(busy, Ordering::Relaxed);
         self.look(now);
     }
 
@@ -154,17 +160,29 @@ impl Ledger {
         }
         // From here on nobody takes from the old slot, or what they took would be counted nowhere.
         let (_, unused) = unpack(self.left.swap(pack(TURNING, 0), Ordering::AcqRel));
-        let floor = self.floor.max(self.busy.load(Ordering::Relaxed));
-        let allowed = window.turn(u64::from(slot), u64::from(unused), self.calls.sum(), self.share, floor);
+        let busy = self.busy.swap(0, Ordering::Relaxed);
+        let now = Now { number: u64::from(slot), unused: u64::from(unused), calls: self.calls.sum(), busy };
+        let allowed = window.turn(&now, self.share, self.floor);
         let word = pack(slot, u32::try_from(allowed).unwrap_or(u32::MAX));
         self.left.store(word, Ordering::Release);
         word
     }
 }
 
+/// What a slot opens with.
+struct Now {
+    number: u64,
+    /// What was left of the last slot's allowance.
+    unused: u64,
+    /// Calls of the pool so far.
+    calls: u64,
+    busy: u64,
+}
+
 impl Window {
-    /// Closes the last slot, of whose allowance `unused` is left, opens slot `number` and says what is allowed in it.
-    fn turn(&mut self, number: u64, unused: u64, calls: u64, share: PerMille, floor: u64) -> u64 {
+    /// Closes the last slot, opens the next one and says what is allowed in it.
+    fn turn(&mut self, now: &Now, share: PerMille, floor: u64) -> u64 {
+        let Now { number, unused, calls, busy } = *now;
         if let Some(last) = self.slots.back_mut() {
             last.taken = self.allowed.saturating_sub(unused);
         }
@@ -174,8 +192,11 @@ impl Window {
         let calls_before = self.slots.front().map_or(calls, |first| first.calls_before);
         let share = calls.saturating_sub(calls_before).saturating_mul(u64::from(share.get())) / 1000;
         let taken = self.slots.iter().fold(0_u64, |sum, slot| sum.saturating_add(slot.taken));
+        self.slots.push_back(Slot { number, calls_before: calls, taken: 0, busy });
+        let recent = self.slots.iter().rev().take(BUSY_SLOTS);
+        let recent = recent.filter(|slot| number.saturating_sub(slot.number) < SLOTS / 10);
+        let floor = recent.map(|slot| slot.busy).fold(floor, u64::max);
         self.allowed = share.saturating_add(floor).saturating_sub(taken).min(u64::from(u32::MAX));
-        self.slots.push_back(Slot { number, calls_before: calls, taken: 0 });
         debug_assert!(u64::try_from(self.slots.len()).is_ok_and(|slots| slots <= SLOTS), "the window is bounded");
         self.allowed
     }
@@ -239,6 +260,21 @@ mod tests {
         assert_eq!((budget.left(begin), budget.left(begin)), (100, 100));
         assert_eq!(take(&budget, 30, begin), 30);
         assert_eq!(budget.left(begin + Duration::from_secs(1)), 70);
+    }
+
+    #[test]
+    fn calls_that_fail_at_once_may_all_be_tried_again_though_they_leave_one_by_one() {
+        let begin = start();
+        let (_, budget) = budget(0, 1, begin);
+        budget.sample(begin, 300);
+        assert_eq!(take(&budget, 100, begin + Duration::from_millis(10)), 100);
+
+        // Half of them are gone when the slot turns.
+        let turned = begin + Duration::from_millis(120);
+        budget.sample(turned, 150);
+
+        assert_eq!(take(&budget, 500, turned), 200);
+        assert_eq!(take(&budget, 500, begin + Duration::from_millis(400)), 0);
     }
 
     #[test]
