@@ -150,8 +150,11 @@ impl<M: Machine> Inner<M> {
             return false;
         }
         let mut leaders = self.raft.server_metrics();
+        let before = leaders.borrow_watched().current_leader;
+        // A new receiver takes the newest metrics for a change, so what is waited for is another leader.
+        let other = leaders.wait_until(|metrics| metrics.current_leader != before);
         // Either way it is time to look again.
-        let _is_changed = timeout(PAUSE.min(left), leaders.changed()).await;
+        let _is_changed = timeout(PAUSE.min(left), other).await;
         clock::now() < deadline
     }
 
