@@ -6,11 +6,11 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft_rt::AsyncRuntime;
 use openraft_rt::deterministic_rng::DeterministicRng;
-use openraft_rt_tokio::TokioRuntime;
 use tempfile::TempDir;
 
 use super::counter::Counter;
 use super::machine::{Applier, Work};
+use super::runtime::Orderly;
 use super::types::Types;
 use crate::storage::{DiskLog, DiskSnapshots};
 
@@ -28,7 +28,7 @@ impl StoreBuilder<Types, DiskLog, Applier<Counter>, TempDir> for Stores {
 
 #[test]
 fn the_stores_are_what_openraft_wants_of_a_store() {
-    let mut runtime = DeterministicRng::<TokioRuntime>::new(1);
+    let mut runtime = DeterministicRng::<Orderly>::new(1);
 
     let result = runtime.block_on(Suite::test_all(Stores));
 

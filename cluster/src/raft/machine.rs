@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use troupe_proto::wire;
 
 use super::plain::Meta;
@@ -49,6 +49,8 @@ pub(super) struct Published<M> {
     pub(super) machine: Arc<watch::Sender<Arc<M>>>,
     /// The index of the last entry that the published machine holds.
     pub(super) applied: Arc<watch::Sender<u64>>,
+    /// Wakes who waits for an entry, in the order they came.
+    pub(super) moved: Arc<Notify>,
 }
 
 /// The machine under openraft.
@@ -67,6 +69,7 @@ impl<M: Machine> Applier<M> {
         let published = Published {
             machine: Arc::new(watch::Sender::new(Arc::new(machine.clone()))),
             applied: Arc::new(watch::Sender::new(0)),
+            moved: Arc::default(),
         };
         let mut applier =
             Self { machine, last: None, membership: StoredMembership::default(), published, snapshots, work };
@@ -103,6 +106,7 @@ impl<M: Machine> Applier<M> {
         });
         // After the machine: who waits for an index finds it in the machine.
         self.published.applied.send_replace(self.last.map_or(0, |last| last.index));
+        self.published.moved.notify_waiters();
     }
 
     async fn apply_one(&mut self, at: LogId, payload: Payload) -> io::Result<Bytes> {

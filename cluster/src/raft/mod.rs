@@ -16,6 +16,7 @@ mod propose;
 mod read;
 mod rebuild;
 mod reshape;
+mod runtime;
 mod serve;
 mod settings;
 mod start;

@@ -1,6 +1,7 @@
 //! A command on its way into the log, from whichever node it is proposed at.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use troupe_proto::id::NodeId;
 use troupe_proto::wire;
 
 use super::Inner;
-use super::machine::LONG_BYTES;
+use super::machine::{LONG_BYTES, Published};
 use super::message::{Forward, Forwarded};
 use super::settings::more_for;
 use super::types::{Bytes, Types};
@@ -160,9 +161,20 @@ impl<M: Machine> Inner<M> {
 
     /// Waits until the entry is applied here. False when the time is over before.
     pub(super) async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
-        let mut applied = self.published.applied.subscribe();
-        let reached = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
-        matches!(reached, Ok(Ok(_)))
+        let Published { applied, moved, .. } = &self.published;
+        let reached = timeout_at(deadline, async {
+            loop {
+                let mut next = pin!(moved.notified());
+                // In line before it is looked: no entry falls between the two.
+                next.as_mut().enable();
+                if *applied.borrow() >= index {
+                    break;
+                }
+                next.await;
+            }
+        })
+        .await;
+        reached.is_ok()
     }
 }
 

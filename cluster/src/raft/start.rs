@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft_rt::deterministic_rng::DeterministicRng;
-use openraft_rt_tokio::TokioRuntime;
 use tokio::sync::{Semaphore, watch};
 use troupe_proto::id::NodeId;
 
 use super::machine::{Applier, Work};
 use super::network::Network;
+use super::runtime::Orderly;
 use super::tend::tend;
 use super::types::Types;
 use super::{Inner, Raft, Settings, Stopped};
@@ -84,7 +84,7 @@ pub async fn start<M: Machine, L: LogStore>(parts: Parts<L>, machine: M) -> Resu
     let network = Network { links: Arc::clone(&links), settings: Arc::clone(&settings) };
     // Everything that openraft starts inherits its chance from here.
     let starting = openraft::Raft::new(node, config, network, logs, applier);
-    let raft = DeterministicRng::<TokioRuntime>::scope(seed, starting)
+    let raft = DeterministicRng::<Orderly>::scope(seed, starting)
         .await
         .map_err(|fatal| StartError::Fatal(fatal.to_string()))?;
     let leader_changes = Arc::new(AtomicU64::new(0));

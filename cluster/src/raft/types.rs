@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use openraft::vote::leader_id_std;
 use openraft_rt::deterministic_rng::DeterministicRng;
-use openraft_rt_tokio::TokioRuntime;
 use troupe_proto::id::NodeId;
 
+use super::runtime::Orderly;
+
 openraft::declare_raft_types!(
-    /// Bytes in, bytes out; one leader in a term; chance that can be seeded.
+    /// Bytes in, bytes out; one leader in a term; chance that can be seeded, and nothing left to chance besides.
     pub Types:
         D = Bytes,
         R = Bytes,
         NodeId = NodeId,
         Node = openraft::impls::BasicNode,
         LeaderId = leader_id_std::LeaderId<u64, NodeId>,
-        AsyncRuntime = DeterministicRng<TokioRuntime>,
+        AsyncRuntime = DeterministicRng<Orderly>,
 );
 
 /// A command or a reply in its envelope. A clone shares it.
