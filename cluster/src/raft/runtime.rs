@@ -169,14 +169,16 @@ impl<T: OptionalSend + OptionalSync> WatchReceiver<OrderlyWatch, T> for OrderlyR
             let mut changed = pin!(self.changed.notified());
             // In line before the value is looked at: no change falls between the two.
             changed.as_mut().enable();
-            match self.value.has_changed() {
-                Ok(true) => break,
-                Ok(false) => changed.await,
-                Err(_) => return Err(RecvError(())),
+            let is_over = self.value.has_changed().is_err();
+            // The last value counts although nobody is there any more to send another.
+            if self.value.borrow_and_update().has_changed() {
+                return Ok(());
             }
+            if is_over {
+                return Err(RecvError(()));
+            }
+            changed.await;
         }
-        self.value.mark_unchanged();
-        Ok(())
     }
 
     fn borrow_watched(&self) -> watch::Ref<'_, T> {
@@ -231,5 +233,17 @@ mod tests {
         drop(sender);
 
         assert!(waiting.await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn the_last_value_is_seen_before_its_sender_is_missed() {
+        let (sender, mut receiver) = OrderlyWatch::channel(0);
+
+        sender.send(1).unwrap();
+        drop(sender);
+
+        assert!(receiver.changed().await.is_ok());
+        assert_eq!(*receiver.borrow_watched(), 1);
+        assert!(receiver.changed().await.is_err());
     }
 }
