@@ -95,11 +95,13 @@ impl Agreement {
     }
 
     /// Publishes the agreed state as the view that requests read.
-    pub fn publish(&self, view: &Published<View>, actors: &Actors, metrics: &Metrics) {
+    ///
+    /// Says whether requests read everything that this node held when this was called.
+    pub fn publish(&self, view: &Published<View>, actors: &Actors, metrics: &Metrics) -> bool {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.handle.state();
-        if published.replace(state.revision()) == Some(state.revision()) {
-            return;
+        if *published == Some(state.revision()) {
+            return true;
         }
         if self.peers.is_some() {
             self.freshness.set_bound(state.spec().policies.freshness.bound());
@@ -107,16 +109,22 @@ impl Agreement {
         let spec = match self.handle.open(&state) {
             Ok(spec) => spec,
             Err(error) => {
-                return tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be opened");
+                tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be opened");
+                return false;
             }
         };
         match Draft::of(&spec, state.revision(), &view.read()) {
             Ok(draft) => {
                 view.publish(draft.finish(|pools| actors.lay_out(pools)), clock::now());
                 metrics.serves_revision(state.revision());
+                *published = Some(state.revision());
+                true
             }
             // Checked before it was proposed; what remains is a system that changed in between, or another node's.
-            Err(error) => tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be served"),
+            Err(error) => {
+                tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be served");
+                false
+            }
         }
     }
 
@@ -134,12 +142,14 @@ impl Agreement {
         })
     }
 
-    /// Asks a quorum again and again whether this node knows all there is.
-    pub async fn keep_fresh(&self) {
+    /// Asks a quorum again and again whether this node knows all there is. It is fresh by what requests read, not by what
+    /// was applied: `publish` brings the view up to date, and says whether it could.
+    pub async fn keep_fresh(&self, publish: impl Fn() -> bool) {
         loop {
             let asked = clock::now();
             match timeout(CONFIRM_WITHIN, self.handle.read_index()).await {
-                Ok(Ok(())) => self.freshness.confirm(asked),
+                Ok(Ok(())) if publish() => self.freshness.confirm(asked),
+                Ok(Ok(())) => tracing::debug!("confirmed, and not published"),
                 Ok(Err(error)) => tracing::debug!(%error, "not confirmed"),
                 Err(_) => tracing::debug!("not confirmed in time"),
             }
@@ -149,14 +159,14 @@ impl Agreement {
 
     /// Answers requests that came with unknown keys, all that wait with one question. `publish` brings the view up to
     /// date.
-    pub async fn answer_checks(&self, publish: impl Fn()) {
+    pub async fn answer_checks(&self, publish: impl Fn() -> bool) {
         loop {
             self.checks.wake.notified().await;
             let number = self.checks.asked.load(Ordering::Acquire);
             let asked = clock::now();
-            if let Ok(Ok(())) = timeout(CHECK_WITHIN, self.handle.read_index()).await {
+            let confirmed = timeout(CHECK_WITHIN, self.handle.read_index()).await;
+            if matches!(confirmed, Ok(Ok(()))) && publish() {
                 self.freshness.confirm(asked);
-                publish();
                 self.checks.seen.fetch_add(1, Ordering::Relaxed);
                 self.checks.answered.send_replace(number);
             } else {

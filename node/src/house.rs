@@ -78,9 +78,9 @@ impl House {
         Self { view, agreement, actors, health, limits, metrics, access_log, seams, in_flight: AtomicUsize::new(0) }
     }
 
-    /// Publishes the agreed state as the view that requests read.
-    pub fn publish(&self) {
-        self.agreement.publish(&self.view, &self.actors, &self.metrics);
+    /// Publishes the agreed state as the view that requests read; whether they read all of it now.
+    pub fn publish(&self) -> bool {
+        self.agreement.publish(&self.view, &self.actors, &self.metrics)
     }
 
     /// Requests being served now.

@@ -193,7 +193,7 @@ impl Node {
         tasks.spawn(publish_changes(house.clone()));
         if peers.is_some() {
             let (fresh, checks) = (house.clone(), house.clone());
-            tasks.spawn(async move { fresh.agreement.keep_fresh().await });
+            tasks.spawn(async move { fresh.agreement.keep_fresh(|| fresh.publish()).await });
             tasks.spawn(async move { checks.agreement.answer_checks(|| checks.publish()).await });
         }
 

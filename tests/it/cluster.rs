@@ -221,3 +221,59 @@ async fn a_leader_that_is_told_to_stop_hands_over_first() {
     let gaps = ledger.gaps(&[told]);
     assert!(gaps.iter().all(|gap| *gap < Duration::from_secs(4)), "{gaps:?}");
 }
+
+/// A node that does not lead.
+async fn a_follower(crew: &Crew) -> usize {
+    let leader = crew.some_leader().await;
+    (0..crew.nodes.len()).find(|at| *at != leader).unwrap()
+}
+
+async fn put_key(crew: &Crew, at: usize, name: &str) {
+    let body = json!({ "secret": format!("sk-{name}") });
+    let reply = crew.ask(at, Method::PUT, &format!("/admin/v1/keys/{name}"), Some(body)).await.unwrap();
+    assert!(reply.status < 300, "{}", reply.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_log_is_gone_does_not_come_back_as_if_it_had_never_voted() {
+    let mut crew = Crew::start(program(), 3).await;
+    furnish(&crew).await;
+    let at = a_follower(&crew).await;
+    let begun = crew.nodes[at].dir.join("begun");
+    troupe_tests::until("it has written down that it takes part", || begun.exists()).await;
+    crew.kill(at);
+    std::fs::remove_dir_all(crew.nodes[at].dir.join("raft")).unwrap();
+
+    crew.run(at);
+    crew.ended(at).await;
+
+    assert!(crew.log(at).contains("is gone, and this node has taken part"), "{}", crew.log(at));
+    put_key(&crew, crew.some_leader().await, "others-go-on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_comes_back_with_an_older_disk_takes_nobody_down() {
+    let mut crew = Crew::start(program(), 3).await;
+    furnish(&crew).await;
+    let at = a_follower(&crew).await;
+    let (dir, old) = (crew.nodes[at].dir.clone(), crew.dir().join("older"));
+    crew.kill(at);
+    assert!(std::process::Command::new("cp").arg("-a").args([&dir, &old]).status().unwrap().success());
+    crew.run(at);
+    crew.ready(at).await;
+    for number in 0..5 {
+        put_key(&crew, at, &format!("since-{number}")).await;
+    }
+    crew.kill(at);
+    std::fs::remove_dir_all(&dir).unwrap();
+    std::fs::rename(&old, &dir).unwrap();
+
+    crew.run(at);
+    crew.ready(at).await;
+
+    put_key(&crew, crew.some_leader().await, "after").await;
+    all_answer(&crew, "sk-after", 200).await;
+    for other in (0..3).filter(|other| *other != at) {
+        assert!(!crew.log(other).contains("panicked"), "{}", crew.log(other));
+    }
+}

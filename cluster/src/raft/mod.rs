@@ -34,7 +34,7 @@ mod golden;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub use machine::Work;
 pub use message::{Answer, Ask, Candidacy, Forward, Forwarded, Piece, PieceAnswer};
 pub use rebuild::salvage;
 pub use settings::Settings;
-pub use start::{Parts, StartError, start};
+pub use start::{Parts, StartError, is_blank, start};
 
 use crate::consensus::{Consensus, Machine, Proposal, Read, Reshape, Reshaping, Vitals};
 use crate::membership;
@@ -84,6 +84,7 @@ struct Inner<M: Machine> {
     confirmed: Mutex<Option<Instant>>,
     incoming: Mutex<Option<serve::Incoming>>,
     stopped: watch::Receiver<Option<Stopped>>,
+    is_asked: Arc<AtomicBool>,
 }
 
 /// Why consensus stopped at this node. It does not start again in this process.
@@ -152,6 +153,7 @@ impl<M: Machine> Raft<M> {
 
     /// Stops taking part, and returns once nothing is written any more.
     pub async fn shutdown(&self) {
+        self.inner.is_asked.store(true, Ordering::Release);
         if self.inner.raft.shutdown().await.is_err() {
             tracing::warn!("consensus had failed before it was stopped");
         }

@@ -69,6 +69,9 @@ impl Settings {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let config = Config {
             cluster_name: "troupe".to_owned(),
+            // A follower that comes back with less than it had is brought up to date again. It broke a promise, and its
+            // own start refuses what it can tell; but one node's bad disk is no reason for the leader to panic.
+            allow_log_reversion: Some(true),
             heartbeat_interval: ms(self.heartbeat),
             election_timeout_min: ms(self.election.0),
             election_timeout_max: ms(self.election.1),

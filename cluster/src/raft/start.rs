@@ -1,9 +1,10 @@
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
+use openraft::storage::RaftLogReader;
 use openraft_rt::deterministic_rng::DeterministicRng;
 use tokio::sync::{Semaphore, watch};
 use troupe_proto::id::NodeId;
@@ -89,7 +90,8 @@ pub async fn start<M: Machine, L: LogStore>(parts: Parts<L>, machine: M) -> Resu
         .map_err(|fatal| StartError::Fatal(fatal.to_string()))?;
     let leader_changes = Arc::new(AtomicU64::new(0));
     let (stop, stopped) = watch::channel(None);
-    tokio::spawn(observe(raft.metrics(), Arc::clone(&leader_changes), stop));
+    let is_asked = Arc::new(AtomicBool::new(false));
+    tokio::spawn(observe(raft.metrics(), Arc::clone(&leader_changes), stop, Arc::clone(&is_asked)));
     let inner = Arc::new(Inner {
         me: node,
         raft,
@@ -106,9 +108,20 @@ pub async fn start<M: Machine, L: LogStore>(parts: Parts<L>, machine: M) -> Resu
         confirmed: Mutex::new(None),
         incoming: Mutex::new(None),
         stopped,
+        is_asked,
     });
     tokio::spawn(tend(Arc::downgrade(&inner)));
     Ok(Raft { inner })
+}
+
+/// Whether a log was never written to: it holds no entry and no vote.
+///
+/// # Errors
+/// Those of the log.
+pub async fn is_blank<L: LogStore>(logs: &L) -> io::Result<bool> {
+    let mut logs = logs.clone();
+    let vote = logs.get_log_reader().await.read_vote().await?;
+    Ok(vote.is_none() && logs.get_log_state().await?.last_log_id.is_none())
 }
 
 /// Counts changes of the leader, and says when consensus stops.
@@ -116,6 +129,7 @@ async fn observe(
     mut metrics: openraft::alias::WatchReceiverOf<Types, openraft::RaftMetrics<Types>>,
     leader_changes: Arc<AtomicU64>,
     stop: watch::Sender<Option<Stopped>>,
+    is_asked: Arc<AtomicBool>,
 ) {
     let mut last = None;
     loop {
@@ -130,7 +144,11 @@ async fn observe(
         let why = match state {
             Err(Fatal::Stopped) => Some(Stopped::Asked),
             Err(fatal @ (Fatal::StorageError(_) | Fatal::Panicked)) => Some(Stopped::Failed(fatal.to_string())),
-            Ok(()) if metrics.changed().await.is_err() => Some(Stopped::Asked),
+            // A core that panics says nothing, and takes its metrics with it.
+            Ok(()) if metrics.changed().await.is_err() => Some(match is_asked.load(Ordering::Acquire) {
+                true => Stopped::Asked,
+                false => Stopped::Failed("it ended without a word, which it does when it panics".to_owned()),
+            }),
             Ok(()) => None,
         };
         if let Some(why) = why {

@@ -92,6 +92,12 @@ impl Identity {
         self.dir().bind(cluster)
     }
 
+    /// Writes down that this node has taken part.
+    pub(super) fn begun(&self) -> Result<(), PeersError> {
+        let path = self.dir().path().join(super::BEGUN_FILE);
+        if path.exists() { Ok(()) } else { keep(&path, "this node has taken part in a cluster\n") }
+    }
+
     /// What it shows to other nodes.
     pub(super) fn certificates(&self) -> Option<Arc<Certificates>> {
         self.certificates.clone()
@@ -152,6 +158,9 @@ pub(super) fn keyring(boot: &Boot, data_dir: &Path) -> Result<Keyring, PeersErro
     let path: PathBuf = data_dir.join(SEAL_KEY_FILE);
     let failed = |source| PeersError::File { path: path.clone(), source };
     if !path.try_exists().map_err(failed)? {
+        if data_dir.join(super::BEGUN_FILE).exists() {
+            return Err(PeersError::LostSealKey(path));
+        }
         let bytes: [u8; 32] = clock::secret_bytes().map_err(|error| failed(std::io::Error::other(error)))?;
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         keep(&path, &text)?;

@@ -31,6 +31,8 @@ use crate::config::Boot;
 use identity::Identity;
 use seek::Seeking;
 
+/// Says that this node has taken part in a cluster: from then on its log is never empty.
+const BEGUN_FILE: &str = "begun";
 /// What handing over leadership may take.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// What consensus may take to stop.
@@ -62,6 +64,20 @@ pub enum PeersError {
     /// The join token is none.
     #[error("cluster.join_token is not one that `troupe cluster token` made")]
     JoinToken,
+    /// Its log is gone: its votes could be given twice, and what it acknowledged is not there.
+    #[error(
+        "the log in {} is gone, and this node has taken part: remove the data directory and let the node join again \
+         under a new id (`troupe cluster replace` gives it the old one's vote)",
+        .0.display()
+    )]
+    LostLog(PathBuf),
+    /// The key that its secrets are kept under is gone.
+    #[error(
+        "the key that secrets of providers are kept under is gone: {} is not there, and the data directory holds a state; \
+         put it back, or give the key as cluster.seal_key",
+        .0.display()
+    )]
+    LostSealKey(PathBuf),
     /// The audit cannot be kept.
     #[error("{}", causes(.0))]
     Audit(#[from] AuditError),
@@ -202,6 +218,9 @@ async fn open(
     });
     let file = |path: PathBuf| move |source| PeersError::File { path, source };
     let logs = DiskLog::open(&data_dir.join("raft")).map_err(file(data_dir.join("raft")))?;
+    if data_dir.join(BEGUN_FILE).exists() && raft::is_blank(&logs).await.map_err(file(data_dir.join("raft")))? {
+        return Err(PeersError::LostLog(data_dir.join("raft")));
+    }
     let snapshots = DiskSnapshots::open(&data_dir.join("snapshots")).map_err(file(data_dir.join("snapshots")))?;
     let parts = raft::Parts {
         settings: Settings::default(),

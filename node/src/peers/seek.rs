@@ -13,9 +13,9 @@ use troupe_cluster::raft::{FormError, Raft};
 use troupe_cluster::transport::Transport;
 use troupe_cluster::{Handle, State};
 use troupe_proto::command::{Command, Note, Refusal, Reply};
-use troupe_proto::id::{AdminTokenId, ClusterId, NodeId};
+use troupe_proto::id::{AdminTokenId, ClusterId, NodeId, Revision};
 use troupe_proto::member::{Member, VERSION};
-use troupe_proto::secret::{KeyHash, Secret};
+use troupe_proto::secret::KeyHash;
 use troupe_proto::token::{AdminToken, Role};
 
 use super::identity::Identity;
@@ -86,11 +86,12 @@ impl Seeking {
     /// Finds its cluster, tells it of itself, and keeps its certificates up to date for as long as it runs.
     pub(super) async fn run(self) {
         let (_, _, known) = self.finder.identity.who();
-        let is_new = known.is_none();
-        if is_new && let Err(error) = self.seek().await {
+        if known.is_none()
+            && let Err(error) = self.seek().await
+        {
             return tracing::error!(error = causes(&error), "this node belongs to no cluster, and serves nobody");
         }
-        self.settle(is_new).await;
+        self.settle().await;
         loop {
             sleep(REFRESH_EVERY).await;
             self.finder.identity.refresh();
@@ -112,51 +113,58 @@ impl Seeking {
     }
 
     /// Says what the state does not know yet: the cluster's id, its first token, and this node.
-    async fn settle(&self, is_new: bool) {
+    async fn settle(&self) {
         let (node, _, cluster) = self.finder.identity.who();
         let Some(cluster) = cluster else { return };
-        let mut token = None;
         loop {
             let state = self.handle.state();
-            let is_known = state.members().get(&node) == Some(&self.member);
-            let wants = if state.cluster().is_none() && is_new {
-                Some(Command::Form { cluster })
-            } else if is_new && self.is_first(&state, node) && token.is_none() {
-                let Ok(secret) = new_admin_token() else { return tracing::error!("the system has no randomness") };
-                let hash = KeyHash::of(secret.expose().as_bytes());
-                token = Some(secret);
-                let made = AdminToken { hash, role: Role::Admin, expires: None };
-                Some(Command::PutAdminToken(AdminTokenId::new(FIRST_TOKEN), made))
-            } else if is_known {
-                break;
+            if state.cluster().is_none() {
+                self.say(Command::Form { cluster }).await;
+            } else if self.lacks_a_token(&state, node) {
+                self.make_token().await;
+            } else if state.members().get(&node) != Some(&self.member) {
+                self.say(Command::PutMember(node, self.member.clone())).await;
             } else {
-                Some(Command::PutMember(node, self.member.clone()))
-            };
-            let Some(command) = wants else { break };
-            self.say(command).await;
+                break;
+            }
             sleep(TELL_EVERY).await;
         }
-        if let Some(token) = token {
-            self.show_token(&token);
+        if let Err(error) = self.finder.identity.begun() {
+            tracing::error!(error = causes(&error), "that this node has taken part cannot be written down");
         }
     }
 
-    /// Whether this node formed the cluster: it does what is done once.
-    fn is_first(&self, state: &State, node: NodeId) -> bool {
-        state.admin_tokens().is_empty() && self.handle.vitals().voters.first().is_some_and(|(id, _)| *id == node)
+    /// Whether nobody has a token yet, and this node is the one that makes it: nothing was declared so far either.
+    fn lacks_a_token(&self, state: &State, node: NodeId) -> bool {
+        let is_first = self.handle.vitals().voters.first().is_some_and(|(id, _)| *id == node);
+        is_first && state.admin_tokens().is_empty() && state.revision() == Revision(0)
     }
 
-    fn show_token(&self, token: &Secret<String>) {
-        (self.show)(token.expose());
+    /// Makes the first token, and shows it once it works.
+    async fn make_token(&self) {
+        let Ok(secret) = new_admin_token() else { return tracing::error!("the system has no randomness") };
+        let hash = KeyHash::of(secret.expose().as_bytes());
+        let made = AdminToken { hash, role: Role::Admin, expires: None };
+        if self.say(Command::PutAdminToken(AdminTokenId::new(FIRST_TOKEN), made)).await {
+            (self.show)(secret.expose());
+        }
     }
 
-    async fn say(&self, command: Command) {
+    /// Says one thing; whether the cluster took it.
+    async fn say(&self, command: Command) -> bool {
         let actor = format!("node {}", self.member.name);
         let note = Note { actor, reason: "tells of itself".to_owned(), at: clock::unix_millis(), ..Note::default() };
         match self.handle.propose(note, command).await {
-            Ok(Reply::Applied(_) | Reply::Repeated(_) | Reply::Refused(Refusal::Formed(_))) => {}
-            Ok(Reply::Refused(refusal)) => tracing::error!(%refusal, "the cluster does not take this node's word"),
-            Err(error) => tracing::debug!(%error, "the cluster does not hear this node yet"),
+            Ok(Reply::Applied(_) | Reply::Repeated(_)) => true,
+            Ok(Reply::Refused(Refusal::Formed(_))) => false,
+            Ok(Reply::Refused(refusal)) => {
+                tracing::error!(%refusal, "the cluster does not take this node's word");
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the cluster does not hear this node yet");
+                false
+            }
         }
     }
 }
