@@ -131,7 +131,11 @@ impl Handle {
         let entry = Entry { origin: ticket.origin(), note, command };
         match self.inner.consensus.propose(entry).await? {
             // An earlier copy of it may have been applied and settled since.
-            Reply::Refused(Refusal::Stale | Refusal::Fenced) => Err(ProposeError::Unknown),
+            Reply::Refused(refusal @ (Refusal::Stale | Refusal::Fenced)) => {
+                let Process { node, incarnation } = self.process();
+                tracing::error!(%node, incarnation, %refusal, "the cluster does not listen to this process: was its data directory copied or put back?");
+                Err(ProposeError::Unknown)
+            }
             reply => Ok(reply),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -63,7 +64,8 @@ pub(super) fn run(count: u8, flags: &Flags) -> anyhow::Result<Exit> {
 }
 
 async fn serve(count: u8, scratch: PathBuf, anywhere: bool) -> anyhow::Result<Exit> {
-    std::fs::create_dir_all(&scratch)?;
+    // Its keys and tokens are nobody else's; a directory that is there already may be somebody else's.
+    std::fs::DirBuilder::new().mode(0o700).create(&scratch).context("the scratch directory cannot be made")?;
     let listener = TcpListener::bind("127.0.0.1:0").await.context("the simulated provider found no port")?;
     let simulated = listener.local_addr()?;
     let (stop, stopped) = watch::channel(false);
