@@ -21,6 +21,8 @@ pub mod crew;
 pub mod events;
 pub mod eventually;
 pub mod load;
+#[path = "../sim/mod.rs"]
+pub mod sim;
 pub mod simnet;
 pub mod world;
 
