@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::IF_MATCH;
 use http::{HeaderMap, HeaderName};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use troupe_cluster::ProposeError;
+use troupe_cluster::{ProposeError, State};
 use troupe_proto::command::{Change, Command, Note, Refusal, Reply as Applied};
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::id::Revision;
@@ -56,6 +57,8 @@ pub(super) struct Call<'a> {
 pub(super) struct Agreed {
     pub(super) revision: Revision,
     pub(super) spec: Arc<Spec>,
+    /// All of the state that the spec is of.
+    state: Arc<State>,
 }
 
 /// What a change is worked out from.
@@ -123,6 +126,15 @@ impl Call<'_> {
         Err(Failure::new(ErrorCode::InvalidField, format!("\"limit\" is from 1 to {PAGE_MAX}")))
     }
 
+    /// The body as a document of one's own; an empty one reads as `{}`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        serde_json::from_slice(body).map_err(|error| Failure::new(ErrorCode::InvalidField, format!("body: {error}")))
+    }
+
     /// The spec in force, and nothing older than what was in force anywhere when the call came. With `?stale` it is what
     /// this node holds, whether it hears from the others or not.
     ///
@@ -135,7 +147,7 @@ impl Call<'_> {
         }
         let state = handle.state();
         let spec = handle.open(&state).map_err(|error| Failure::new(Code::Unsealed, error.to_string()))?;
-        Ok(Agreed { revision: state.revision(), spec })
+        Ok(Agreed { revision: state.revision(), spec, state })
     }
 
     /// Waits until this node holds everything that was acknowledged anywhere before.
@@ -201,8 +213,9 @@ impl Call<'_> {
         let plan = Arc::new(plan);
         let give_up = clock::now() + CHANGE_MAX;
         loop {
-            let Agreed { revision, spec } = self.agreed().await?;
-            let is_repeated = note.idempotency.is_some_and(|key| self.state.cluster.state().repeated(&key).is_some());
+            let Agreed { revision, spec, state } = self.agreed().await?;
+            let repeated = note.idempotency.and_then(|key| state.repeated(&key));
+            let is_repeated = repeated.is_some();
             if let Some(expected) = expected.filter(|expected| *expected != revision && !is_repeated) {
                 return Err(changed(expected, revision));
             }
@@ -211,10 +224,15 @@ impl Call<'_> {
             let made = tokio::task::spawn_blocking(move || work(&now)).await;
             let Plan { changes, with } =
                 made.map_err(|_| Failure::new(ErrorCode::Internal, "the change could not be worked out"))??;
+            if let Some(revision) = repeated {
+                return Ok(Done { revision, is_repeated, with });
+            }
             if changes.is_empty() {
                 return Ok(Done { revision, is_repeated, with });
             }
             match self.propose(&note, Command::Change { base: revision, changes }).await? {
+                // Looked at again, what is in force tells what to answer.
+                Applied::Repeated(_) if clock::now() < give_up => {}
                 Applied::Repeated(revision) => return Ok(Done { revision, is_repeated: true, with }),
                 Applied::Applied(revision) => {
                     return Ok(Done { revision, is_repeated: false, with });
@@ -229,6 +247,28 @@ impl Call<'_> {
                 },
                 Applied::Refused(refusal) => return Err(Failure::new(Code::Conflict, refusal.to_string())),
             }
+        }
+    }
+
+    /// Whether the same call was answered before.
+    ///
+    /// # Errors
+    /// Its headers cannot be read.
+    pub(super) fn is_repeated(&self) -> Result<bool, Failure> {
+        let note = self.note()?;
+        Ok(note.idempotency.is_some_and(|key| self.state.cluster.state().repeated(&key).is_some()))
+    }
+
+    /// Has one command applied that does not change the spec. Gives the revision, and whether it was applied before.
+    ///
+    /// # Errors
+    /// The state's refusal; no leader; no answer in time.
+    pub(super) async fn command(&self, command: Command) -> Result<(Revision, bool), Failure> {
+        self.check_writable()?;
+        match self.propose(&self.note()?, command).await? {
+            Applied::Applied(revision) => Ok((revision, false)),
+            Applied::Repeated(revision) => Ok((revision, true)),
+            Applied::Refused(refusal) => Err(Failure::new(Code::Conflict, refusal.to_string())),
         }
     }
 

@@ -118,6 +118,7 @@ fn takes_body(takes: Takes) -> Option<Value> {
         Takes::Nothing => None,
         Takes::Section(name) => Some(reference(name)),
         Takes::Spec => Some(reference("")),
+        Takes::Fields(fields) => Some(members(fields)),
     }
 }
 
@@ -138,6 +139,7 @@ fn gives_schema(gives: Gives) -> Value {
         Gives::Page(name, more) => page(json!({"allOf": [reference(name), members(more)]})),
         Gives::Spec => reference(""),
         Gives::Fields(fields) => members(fields),
+        Gives::Items(fields) => page(members(fields)),
         Gives::Object => json!({"type": "object"}),
     }
 }
@@ -253,11 +255,15 @@ pub fn page() -> String {
         push(&mut page, format_args!("| `{} {}` | {role} | {} |\n", route.method, route.path, route.doc));
     }
     for route in ROUTES {
+        let body: &[Member] = match route.body {
+            Takes::Fields(fields) => fields,
+            Takes::Nothing | Takes::Section(_) | Takes::Spec => &[],
+        };
         let answer: &[Member] = match route.answer {
-            Gives::Fields(fields) | Gives::Section(_, fields) | Gives::Page(_, fields) => fields,
+            Gives::Fields(fields) | Gives::Items(fields) | Gives::Section(_, fields) | Gives::Page(_, fields) => fields,
             Gives::Text(_) | Gives::Spec | Gives::Object => &[],
         };
-        if route.query.is_empty() && answer.is_empty() {
+        if route.query.is_empty() && body.is_empty() && answer.is_empty() {
             continue;
         }
         push(
@@ -267,8 +273,10 @@ pub fn page() -> String {
         for query in route.query {
             push(&mut page, format_args!("| `?` | `{}` | {} | {} |\n", query.name, query.takes, query.doc));
         }
-        for member in answer {
-            push(&mut page, format_args!("| answer | `{}` | {} | {} |\n", member.name, member.takes, member.doc));
+        for (side, members) in [("body", body), ("answer", answer)] {
+            for member in members {
+                push(&mut page, format_args!("| {side} | `{}` | {} | {} |\n", member.name, member.takes, member.doc));
+            }
         }
     }
     page

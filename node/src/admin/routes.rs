@@ -8,6 +8,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 use troupe_proto::failure::ErrorCode;
+use troupe_proto::secret::KeyHash;
 use troupe_proto::token::Role;
 
 use super::asker::{self, Asker};
@@ -16,9 +17,12 @@ use super::failure::{Code, Failure};
 use super::reply::{self, Reply};
 use super::table::{ROUTES, Route};
 use super::{AdminState, query};
+use crate::clock;
 
 /// How long a caller may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a call with a token that is not known here waits for what others know.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Answers one request.
 pub(super) async fn answer<B>(state: &AdminState, request: Request<B>) -> Reply
@@ -55,7 +59,7 @@ where
     B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
     let (head, body) = request.into_parts();
-    let asker = authorize(state, &head.headers)?;
+    let asker = authorize(state, &head.headers).await?;
     let path = head.uri.path();
     let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
     let here: Vec<(&Route, Vec<String>)> =
@@ -105,7 +109,8 @@ fn is_verbose(pair: &str) -> bool {
     matches!(pair, "verbose" | "verbose=" | "verbose=1" | "verbose=true")
 }
 
-fn authorize(state: &AdminState, headers: &HeaderMap) -> Result<Asker, Failure> {
+/// Whose token came with a call. One that this node does not know may have been made elsewhere a moment ago.
+async fn authorize(state: &AdminState, headers: &HeaderMap) -> Result<Asker, Failure> {
     let Some(own) = &state.token else {
         return Err(Failure::new(ErrorCode::KeyMissing, "this node has no admin token, so only the probes answer"));
     };
@@ -113,5 +118,17 @@ fn authorize(state: &AdminState, headers: &HeaderMap) -> Result<Asker, Failure> 
     if asker::is_token(sent, own) {
         return Ok(Asker { name: format!("node:{}", state.node), role: Role::Admin });
     }
-    Err(Failure::new(ErrorCode::KeyUnknown, "this is not an admin token"))
+    let hash = KeyHash::of(sent.as_bytes());
+    if state.cluster.state().admin_token_by_hash(&hash).is_none() {
+        // Without a quorum what this node knows has to do.
+        timeout(LOOK_AGAIN, state.cluster.read_index()).await.ok();
+    }
+    let agreed = state.cluster.state();
+    match agreed.admin_token_by_hash(&hash) {
+        Some((_, token)) if token.is_expired(clock::unix_seconds()) => {
+            Err(Failure::new(ErrorCode::KeyExpired, "this admin token has expired"))
+        }
+        Some((id, token)) => Ok(Asker { name: id.to_string(), role: token.role }),
+        None => Err(Failure::new(ErrorCode::KeyUnknown, "this is not an admin token")),
+    }
 }

@@ -44,6 +44,8 @@ pub(super) enum Takes {
     Section(&'static str),
     /// The whole spec file.
     Spec,
+    /// Fields of its own.
+    Fields(&'static [Member]),
 }
 
 /// What a route answers with.
@@ -59,6 +61,8 @@ pub(super) enum Gives {
     Spec,
     /// Fields of its own.
     Fields(&'static [Member]),
+    /// Pages of items with fields of their own.
+    Items(&'static [Member]),
     /// An object that is described in the reference.
     Object,
 }
@@ -91,7 +95,7 @@ impl Route {
     /// The largest body it takes.
     pub(super) const fn body_bytes(&self) -> usize {
         match self.body {
-            Takes::Nothing | Takes::Section(_) => BODY_BYTES,
+            Takes::Nothing | Takes::Section(_) | Takes::Fields(_) => BODY_BYTES,
             Takes::Spec => SPEC_BYTES,
         }
     }
@@ -147,6 +151,31 @@ const JOIN_TOKEN: &[Member] = &[
     NAME,
     member("expires", "time", "When it stops working."),
     member("token", "text", "The token. It is shown this once."),
+];
+
+const ROLE: Member = member("role", "`viewer`, `operator` or `admin`", "What it may do.");
+const EXPIRES: Member = member("expires", "time", "When it stops working; absent: never.");
+const TOKEN: &[Member] = &[NAME, REVISION, ROLE, EXPIRES, STATE];
+const TOKEN_NEW: &[Member] = &[NAME, ROLE, EXPIRES];
+const TOKEN_MADE: &[Member] = &[NAME, REVISION, ROLE, EXPIRES, STATE, SECRET];
+const AUDIT: &[Parameter] = &[
+    parameter(
+        "from",
+        "text",
+        "The first entry: its index, or a time. Without it, the last entries up to `to` are given.",
+    ),
+    parameter("to", "text", "The last entry: its index, or a time."),
+    parameter("limit", "whole", "Entries of the page, from 1 to 1000; 100 unless given."),
+    STALE,
+];
+const AUDIT_LINE: &[Member] = &[
+    member("index", "whole", "Its place in the log."),
+    member("revision", "whole", "The revision it led to."),
+    member("at", "time", "When it was asked for, by the clock of the node that was asked."),
+    member("actor", "text", "The name of the token it was asked for with, or the node that asked by itself."),
+    member("reason", "text", "Why, in the asker's words."),
+    member("changes", "list", "What changed, each with the fields before and after. Never a secret."),
+    member("hash", "text", "SHA-256 of the hash of the entry before and of this one."),
 ];
 
 /// The table, in the order of the reference.
@@ -538,5 +567,45 @@ pub(super) static ROUTES: &[Route] = &[
         body: Takes::Nothing,
         answer: Gives::Fields(&[NAME]),
         run: |call| Box::pin(nouns::cluster::remove_token(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/tokens",
+        role: Role::Admin,
+        doc: "The tokens that operators enter with, by name.",
+        query: PAGE,
+        body: Takes::Nothing,
+        answer: Gives::Items(TOKEN),
+        run: |call| Box::pin(nouns::token::list(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/tokens",
+        role: Role::Admin,
+        doc: "Makes a token for an operator. It is shown in the answer and never again.",
+        query: &[],
+        body: Takes::Fields(TOKEN_NEW),
+        answer: Gives::Fields(TOKEN_MADE),
+        run: |call| Box::pin(nouns::token::create(call)),
+    },
+    Route {
+        method: "DELETE",
+        path: "/admin/v1/tokens/{name}",
+        role: Role::Admin,
+        doc: "Takes a token away: it opens nothing from then on.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: REMOVED,
+        run: |call| Box::pin(nouns::token::delete(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/audit",
+        role: Role::Viewer,
+        doc: "Who changed what, when and why, the oldest first. Each entry's hash says everything before it.",
+        query: AUDIT,
+        body: Takes::Nothing,
+        answer: Gives::Items(AUDIT_LINE),
+        run: |call| Box::pin(nouns::audit::list(call)),
     },
 ];

@@ -386,3 +386,79 @@ async fn bodies_that_are_no_json_or_too_large_are_refused() {
     timeout(DEADLINE, stream.read_exact(&mut reply)).await.unwrap().unwrap();
     assert_eq!(reply, b"HTTP/1.1 413");
 }
+
+#[tokio::test]
+async fn a_token_opens_what_its_role_may_until_it_is_taken_away() {
+    let admin = start(Some(TOKEN)).await;
+    let make = async |name: &str, role: &str| {
+        let made = admin.call("POST", "/admin/v1/tokens", "", json!({"name": name, "role": role})).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        made.body["secret"].as_str().unwrap().to_owned()
+    };
+    let (viewer, operator) = (make("eve", "viewer").await, make("olga", "operator").await);
+    let status = async |method: &str, path: &str, token: &str, body: &str| {
+        let reply = admin.send(method, path, &bearer(token), body).await;
+        reply.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+
+    assert_eq!(status("GET", "/admin/v1/keys", &viewer, "").await, 200);
+    assert_eq!(status("PUT", "/admin/v1/keys/a", &viewer, "{}").await, 403);
+    assert_eq!(status("PUT", "/admin/v1/keys/a", &operator, "{}").await, 201);
+    assert_eq!(status("GET", "/admin/v1/tokens", &operator, "").await, 403);
+    let listed = admin.get("/admin/v1/tokens").await.body;
+    assert_eq!((&listed["items"][0]["name"], &listed["items"][1]["role"]), (&"eve".into(), &"operator".into()));
+    assert!(!listed.to_string().contains("troupe-admin-"), "{listed}");
+    assert_eq!(admin.refused("POST", "/admin/v1/tokens", json!({"name": "eve", "role": "admin"})).await.0, 409);
+    assert_eq!(admin.refused("POST", "/admin/v1/tokens", json!({"name": "x", "role": "root"})).await.0, 400);
+    assert_eq!(admin.call("DELETE", "/admin/v1/tokens/olga", "", Value::Null).await.status, 200);
+    assert_eq!(status("PUT", "/admin/v1/keys/b", &operator, "{}").await, 401);
+}
+
+#[tokio::test]
+async fn a_token_past_its_time_opens_nothing() {
+    let admin = start(Some(TOKEN)).await;
+    let body = json!({"name": "old", "role": "viewer", "expires": "2020-01-01T00:00:00Z"});
+    let made = admin.call("POST", "/admin/v1/tokens", "", body).await.body;
+
+    let reply = admin.send("GET", "/admin/v1/keys", &bearer(made["secret"].as_str().unwrap()), "").await;
+
+    assert!(reply.starts_with("HTTP/1.1 401") && reply.contains("key_expired"), "{reply}");
+}
+
+#[tokio::test]
+async fn the_audit_says_who_changed_what_and_why_without_secrets() {
+    let admin = start(Some(TOKEN)).await;
+    admin.call("POST", "/admin/v1/apply", "x-troupe-reason: the first\r\n", a_spec()).await;
+    admin.call("POST", "/admin/v1/keys/a/revoke", "x-troupe-reason: leaked\r\n", Value::Null).await;
+
+    let audit = admin.get("/admin/v1/audit").await.body;
+
+    let [first, second] = audit["items"].as_array().unwrap().as_slice() else { panic!("{audit}") };
+    assert_eq!((&first["actor"], &first["reason"]), (&"node:gw-1".into(), &"the first".into()));
+    assert_eq!((&second["reason"], &second["changes"][0]["did"]), (&"leaked".into(), &"changed".into()));
+    assert_eq!(second["changes"][0]["after"], json!({"expires": "1970-01-01T00:00:00Z"}));
+    assert!(!audit.to_string().contains("sk-o"), "{audit}");
+    let from = format!("/admin/v1/audit?from={}&limit=1", second["index"]);
+    assert_eq!(admin.get(&from).await.body["items"], json!([second]));
+    assert_eq!(admin.get("/admin/v1/audit?from=2000-01-01T00:00:00Z").await.body["items"].as_array().unwrap().len(), 2);
+    assert_eq!(admin.refused("GET", "/admin/v1/audit?from=yesterday", Value::Null).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_change_that_is_named_takes_effect_once() {
+    let admin = start(Some(TOKEN)).await;
+    let named = "idempotency-key: 7\r\n";
+    let create = async || admin.call("POST", "/admin/v1/keys", named, json!({"name": "team"})).await;
+
+    let (first, second) = (create().await, create().await);
+    let rotate = async || admin.call("POST", "/admin/v1/keys/team/rotate", named, Value::Null).await;
+    let (third, fourth) = (rotate().await, rotate().await);
+
+    assert_eq!((first.status, first.etag.as_deref()), (201, Some("\"1\"")));
+    assert_eq!((second.status < 300, second.etag.as_deref()), (true, Some("\"1\"")), "{}", second.body);
+    assert!(first.body["secret"].is_string() && second.body.get("secret").is_none(), "{}", second.body);
+    assert_eq!((third.etag.as_deref(), fourth.etag.as_deref()), (Some("\"2\""), Some("\"2\"")));
+    assert!(third.body["secret"].is_string() && fourth.body.get("secret").is_none(), "{}", fourth.body);
+    assert_eq!(fourth.body["hash_prefix"], third.body["hash_prefix"], "the answer shows what is in force");
+    assert_eq!(admin.get("/admin/v1/audit").await.body["items"].as_array().unwrap().len(), 2);
+}

@@ -215,7 +215,28 @@ impl Access {
         }
     }
 
+    /// Asks for something that is no document.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub(super) fn ask_bytes(&self, ask: &Ask<'_>) -> Result<Vec<u8>, AdminError> {
+        let (status, body, url, token) = self.exchange(ask)?;
+        match status {
+            StatusCode::OK => Ok(body),
+            _ => Err(match read_answer(status, &body, url.clone(), token) {
+                Err(error) => error,
+                Ok(_) => AdminError::Foreign { url, problem: format!("it answered {status}") },
+            }),
+        }
+    }
+
     fn ask_once(&self, ask: &Ask<'_>) -> Result<Value, AdminError> {
+        let (status, body, url, token) = self.exchange(ask)?;
+        read_answer(status, &body, url, token)
+    }
+
+    /// The status, the body, and for errors which node was asked with which token.
+    fn exchange(&self, ask: &Ask<'_>) -> Result<(StatusCode, Vec<u8>, String, String), AdminError> {
         let text = self.admin_url.clone().or_else(|| variable("TROUPE_ADMIN_URL"));
         let text = text.unwrap_or_else(|| DEFAULT_URL.to_owned());
         let url: BaseUrl =
@@ -229,7 +250,7 @@ impl Access {
         let runtime = runtime.map_err(|error| unreachable(&text, &error))?;
         let request = request(&url, ask, &token)?;
         let (status, body) = runtime.block_on(send(&text, url, ca_pem, request))?;
-        read_answer(status, &body, text, token.from)
+        Ok((status, body, text, token.from))
     }
 
     fn token(&self) -> Result<Token, AdminError> {

@@ -82,14 +82,7 @@ fn fields(args: &Create) -> Result<Value, AdminError> {
         body["models"] = json!(args.models);
     }
     if let Some(expires) = &args.expires {
-        let time = match expires.parse::<Wait>() {
-            Ok(span) => {
-                let seconds = i64::try_from(span.0.as_secs()).unwrap_or(i64::MAX);
-                time_text(clock::unix_seconds().saturating_add(seconds))
-            }
-            Err(_) => expires.clone(),
-        };
-        body["expires"] = time.into();
+        body["expires"] = expiry(expires).into();
     }
     let mut metadata = Map::new();
     for pair in &args.metadata {
@@ -104,6 +97,17 @@ fn fields(args: &Create) -> Result<Value, AdminError> {
         body["pin"] = true.into();
     }
     Ok(body)
+}
+
+/// A time, or a span from now, as a time.
+pub(super) fn expiry(text: &str) -> String {
+    match text.parse::<Wait>() {
+        Ok(span) => {
+            let seconds = i64::try_from(span.0.as_secs()).unwrap_or(i64::MAX);
+            time_text(clock::unix_seconds().saturating_add(seconds))
+        }
+        Err(_) => text.to_owned(),
+    }
 }
 
 /// Prints a made secret alone, so that a script can take it.

@@ -2,6 +2,7 @@
 
 mod access;
 mod apply;
+mod audit;
 mod ca;
 mod cluster;
 mod config;
@@ -13,6 +14,8 @@ mod output;
 mod print;
 mod route;
 mod serve;
+mod snapshot;
+mod token;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -65,6 +68,14 @@ enum Command {
     /// Works on the cluster: its nodes, who leads, who may join.
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Works on the tokens of operators.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Shows who changed what, when and why.
+    Audit(audit::Audit),
+    /// Keeps everything agreed in a file.
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     /// Asks a running node about its routes.
     #[command(subcommand)]
     Route(route::Command),
@@ -117,6 +128,9 @@ pub fn main() -> ExitCode {
         Command::Provider(command) => noun::run(&noun::PROVIDERS, &command),
         Command::Model(command) => noun::run(&noun::MODELS, &command),
         Command::Cluster(command) => cluster::run(&command),
+        Command::Token(command) => token::run(&command),
+        Command::Audit(args) => audit::run(&args),
+        Command::Snapshot(command) => snapshot::run(&command),
         Command::Route(command) => route::run(&command),
         Command::Ca(command) => ca::run(&command),
         Command::Cert(command) => ca::run_cert(&command),

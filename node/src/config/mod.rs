@@ -27,6 +27,7 @@ pub use env::{Env, SharedEnv, variable};
 pub use file::Files;
 pub(crate) use made::TOKEN_FILE;
 pub use made::{AdminToken, admin_token, new_admin_token, new_join_token, new_key_secret};
+pub(crate) use names::check_name;
 pub use reference::reference;
 pub use reload::{Applied, ReloadCounters, ReloadError, Watch, apply_file};
 pub use secrets::{Literals, SET};

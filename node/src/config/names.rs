@@ -2,7 +2,7 @@
 
 /// Why a text is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NameError {
+pub(crate) enum NameError {
     /// It is empty or longer than the limit.
     #[error("a name has 1 to {max} characters")]
     Length {
@@ -38,7 +38,7 @@ fn is_model_char(c: char) -> bool {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn check_name(text: &str) -> Result<(), NameError> {
+pub(crate) fn check_name(text: &str) -> Result<(), NameError> {
     check_length(text, NAME_MAX)?;
     text.chars().find(|c| !is_name_char(*c)).map_or(Ok(()), |c| Err(NameError::NameChar(c)))
 }

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use troupe_cluster::consensus::{Machine, Reshape, ReshapeError, Role, Vitals};
-use troupe_proto::command::{Command, Reply as Applied};
+use troupe_proto::command::Command;
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::id::{JoinTokenId, NodeId};
 use troupe_proto::secret::KeyHash;
@@ -160,7 +160,7 @@ pub(in crate::admin) async fn remove(call: &Call<'_>) -> Result<Reply, Failure> 
 
 /// A node that was taken out is refused whatever it still says.
 async fn forget(call: &Call<'_>, node: NodeId) -> Result<(), Failure> {
-    done(call, Command::RemoveMember(node)).await.map(drop)
+    call.command(Command::RemoveMember(node)).await.map(drop)
 }
 
 pub(in crate::admin) async fn transfer_leader(call: &Call<'_>) -> Result<Reply, Failure> {
@@ -182,15 +182,6 @@ pub(in crate::admin) async fn snapshot(call: &Call<'_>) -> Result<Reply, Failure
     let saved = call.state.cluster.state().save();
     let saved = saved.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
     Ok(reply::body(StatusCode::OK, "application/octet-stream", saved))
-}
-
-/// Has a command applied that is no change of the spec.
-async fn done(call: &Call<'_>, command: Command) -> Result<Applied, Failure> {
-    call.check_writable()?;
-    match call.propose(&call.note()?, command).await? {
-        Applied::Refused(refusal) => Err(Failure::new(Code::Conflict, refusal.to_string())),
-        applied => Ok(applied),
-    }
 }
 
 pub(in crate::admin) async fn list_tokens(call: &Call<'_>) -> Result<Reply, Failure> {
@@ -229,7 +220,7 @@ pub(in crate::admin) async fn make_token(call: &Call<'_>) -> Result<Reply, Failu
     let id = JoinTokenId::new(hash.to_string().get(7..15).unwrap_or_default());
     let seconds = i64::try_from(wait.0.as_secs()).unwrap_or(i64::MAX);
     let expires = clock::unix_seconds().saturating_add(seconds);
-    done(call, Command::PutJoinToken { id: id.clone(), hash, expires }).await?;
+    call.command(Command::PutJoinToken { id: id.clone(), hash, expires }).await?;
     let fingerprint = call.state.authority.unwrap_or_default();
     let fingerprint: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
     let document = json!({
@@ -246,6 +237,6 @@ pub(in crate::admin) async fn remove_token(call: &Call<'_>) -> Result<Reply, Fai
     if call.state.cluster.state().join_tokens().get(&id).is_none() {
         return Err(Failure::not_found("join token", call.name()));
     }
-    done(call, Command::RemoveJoinToken(id)).await?;
+    call.command(Command::RemoveJoinToken(id)).await?;
     Ok(reply::json(&json!({ "name": call.name() })))
 }

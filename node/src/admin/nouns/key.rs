@@ -95,7 +95,10 @@ async fn put_key(
     let done = call.change(move |now: &Now| {
         let spec = &*now.spec;
         let is_new = !spec.keys.contains_key(name.as_str());
-        if before == Before::Absent && !is_new && !now.is_repeated {
+        if let Some(key) = spec.keys.get(name.as_str()).filter(|_| now.is_repeated) {
+            return Ok(Plan { changes: Vec::new(), with: Put { key: key.clone(), is_new, secret: None } });
+        }
+        if before == Before::Absent && !is_new {
             return Err(Failure::new(Code::Conflict, format!("there is a key {name:?} already")));
         }
         let mut parts = read_one(&body, &["keys", &name], spec)?;
@@ -112,6 +115,9 @@ pub(in crate::admin) async fn rotate(call: &Call<'_>) -> Result<Reply, Failure> 
     let done = call.change(move |now: &Now| {
         let spec = &*now.spec;
         let mut key = find(spec, id.as_str())?.clone();
+        if now.is_repeated {
+            return Ok(Plan { changes: Vec::new(), with: Put { key, is_new: false, secret: None } });
+        }
         let secret = new_key_secret().map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
         key.hash = KeyHash::of(secret.expose().as_bytes());
         let changes = vec![Change::PutKey(id.clone(), key.clone())];

@@ -1,5 +1,6 @@
 //! What the API shows and changes, a file for each noun.
 
+pub(super) mod audit;
 pub(super) mod cluster;
 pub(super) mod defaults;
 pub(super) mod key;
@@ -7,6 +8,7 @@ pub(super) mod model;
 pub(super) mod node;
 pub(super) mod policies;
 pub(super) mod provider;
+pub(super) mod token;
 
 use http::StatusCode;
 use serde::Serialize;
@@ -32,6 +34,11 @@ fn described(name: &str, revision: Revision, section: Value) -> Map<String, Valu
         document.append(&mut section);
     }
     document
+}
+
+/// Bytes as hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn show(status: StatusCode, revision: Revision, document: Map<String, Value>) -> Reply {
