@@ -57,8 +57,9 @@ impl Snapshot {
     #[must_use]
     pub fn for_new_cluster(mut self, node: NodeId, peer: String) -> Self {
         let nodes = BTreeMap::from([(node, peer)]);
-        // A node that begins with a snapshot needs a place in the log for it to stand at.
-        let last = self.meta.last.unwrap_or(LogId { term: 0, index: 0 });
+        // A node that begins with a snapshot needs a place in the log for it to stand at. The new cluster's terms begin
+        // anew: one that its node never voted in would stand above its first leader's.
+        let last = LogId { term: 0, index: self.meta.last.map_or(0, |last| last.index) };
         self.meta.last = Some(last);
         self.meta.since = Some(last);
         self.meta.members = Members { voters: vec![BTreeSet::from([node])], nodes };
