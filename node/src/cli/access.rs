@@ -9,6 +9,7 @@ use clap::Args;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde_json::Value;
 use troupe_proto::id::ProviderId;
 use troupe_proto::secret::Secret;
@@ -167,8 +168,11 @@ impl<'a> Ask<'a> {
     }
 }
 
+/// What means nothing in a URL stays as it is: a node takes the words of its own paths literally.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 fn escape(text: &str) -> String {
-    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+    percent_encoding::utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 impl Access {
@@ -474,6 +478,7 @@ mod tests {
         let request = request(&url, &ask, &token).unwrap();
 
         assert_eq!(request.uri().to_string(), "/base/admin/v1/models/a%2Fb?model=a%26b%3Dc%2Fd&key=k");
+        assert_eq!(Ask::get(&["join-tokens", "a_b.c~d e"]).path, "/admin/v1/join-tokens/a_b.c~d%20e");
         assert_eq!(request.headers()[AUTHORIZATION], "Bearer adm");
         assert!(!format!("{:?}", request.headers()).contains("adm\""), "{:?}", request.headers());
     }
