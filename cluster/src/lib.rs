@@ -7,6 +7,7 @@
 #![deny(clippy::iter_over_hash_type)]
 
 pub mod audit;
+pub mod backup;
 pub mod clock;
 pub mod consensus;
 pub mod forming;

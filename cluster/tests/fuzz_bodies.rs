@@ -16,7 +16,7 @@ use troupe_cluster::raft::{Answer, Ask, Candidacy, Forward, Forwarded, Piece, Pi
 use troupe_cluster::storage::{Snapshot, encode_snapshot};
 use troupe_cluster::transport::frame::{Frame, Kind};
 use troupe_cluster::transport::{Class, Hello, Rejected};
-use troupe_cluster::{State, forming};
+use troupe_cluster::{State, backup, forming};
 use troupe_proto::command::{Change, Command, Entry, Note, Origin, Resealed};
 use troupe_proto::id::{
     AdminTokenId, ClusterId, CredentialId, JoinTokenId, KeyId, ModelId, NodeId, ProviderId, Revision,
@@ -134,6 +134,7 @@ fn talk() -> Vec<Vec<u8>> {
         encode(&forming::Ask::Enter { token: Some("t".to_owned()), csr_pem: None, member }).unwrap(),
         encode(&forming::Answer::Entered { cluster: ClusterId(7), certificate: None }).unwrap(),
         encode_snapshot(&Snapshot { meta: Meta::default(), state: vec![1; 9].into() }).unwrap(),
+        backup::encode(&State::default(), 7, 8).unwrap(),
     ]
 }
 

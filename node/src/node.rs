@@ -120,6 +120,7 @@ pub struct Node {
     peers: Option<Arc<Peers>>,
     reload: Arc<Notify>,
     reloads: Arc<ReloadCounters>,
+    leave: Arc<Notify>,
     flow: watch::Sender<Flow>,
     admin_stop: watch::Sender<bool>,
     workers: Arc<Vec<Worker>>,
@@ -211,6 +212,7 @@ impl Node {
         let listener = tokio::spawn(listener.run(house.clone(), workers.clone(), flow_seen));
         let (admin_stop, admin_stopped) = watch::channel(false);
         let state = admin_state(boot, &house, &cluster, peers.as_deref(), &admin_token.token, admin_tls);
+        let leave = state.leave.clone();
         tasks.spawn(crate::admin::serve(admin_listener, state, admin_stopped));
         health.set(Phase::Serving);
         Ok(Self {
@@ -222,6 +224,7 @@ impl Node {
             peers,
             reload,
             reloads,
+            leave,
             flow,
             admin_stop,
             workers,
@@ -232,7 +235,12 @@ impl Node {
         })
     }
 
-    /// Waits until consensus stops by itself, which a node does not survive; gives why.
+    /// Waits until this node was taken out of its cluster because an operator asked it to leave.
+    pub async fn left(&self) {
+        self.leave.notified().await;
+    }
+
+    /// Waits until this node cannot take part in its cluster, which it does not survive; gives why.
     pub async fn lost_consensus(&self) -> String {
         match &self.peers {
             Some(peers) => peers.failed().await,
@@ -426,6 +434,7 @@ fn admin_state(
         follows: boot.spec_file.clone(),
         authority: peers.and_then(|peers| Some(peers.certificates.as_ref()?.fingerprint())),
         tls,
+        leave: Arc::default(),
     })
 }
 
@@ -437,12 +446,26 @@ pub fn show_on_stderr(id: &KeyId, secret: &Secret<String>) {
     }
 }
 
+/// How often the first token is tried to be shown, about a second apart.
+const SHOW_TRIES: u32 = 30;
+
 /// Shows the first token of a cluster's operators on the standard error, once.
 fn show_token_on_stderr(token: &str) {
     let text = format!(
         "admin token of this cluster: {token}\n  (shown this once; only its hash is kept. `troupe token create` makes more)\n"
     );
-    if let Err(error) = telemetry::log::say(&text) {
+    // The log may be full at the moment, and it is consensus that asks: it must not wait for it.
+    let show = move || {
+        for _ in 0..SHOW_TRIES {
+            match telemetry::log::say(&text) {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%error, "the log is full, the token waits"),
+            }
+            telemetry::log::flush(Duration::from_secs(1));
+        }
+        tracing::error!("the cluster's first admin token could not be shown; a node's own token makes another");
+    };
+    if let Err(error) = std::thread::Builder::new().name("troupe-token".to_owned()).spawn(show) {
         tracing::error!(%error, "the cluster's first admin token could not be shown; a node's own token makes another");
     }
 }

@@ -15,12 +15,12 @@ use troupe_tests::eventually::LONG;
 const TROUPE: &str = env!("CARGO_BIN_EXE_troupe-under-test");
 const CHAT: &str = "/v1/chat/completions";
 
-fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     Path::new(TROUPE)
 }
 
 /// Has the cluster serve `gpt-4o` by the crew's mock, to whoever shows `sk-team`.
-async fn furnish(crew: &Crew) {
+pub(crate) async fn furnish(crew: &Crew) {
     let spec = json!({
         "providers": { "o": { "wire": "openai", "base_url": format!("{}/v1", crew.mock.base_url),
                               "keys": [{ "name": "main", "secret": "provider-secret" }] } },
@@ -32,13 +32,13 @@ async fn furnish(crew: &Crew) {
 }
 
 /// The status of one chat at a node; 0 when there is no whole answer.
-async fn chat(crew: &Crew, at: usize, key: &str) -> u16 {
+pub(crate) async fn chat(crew: &Crew, at: usize, key: &str) -> u16 {
     let body = Dialect::OpenAi.ask("gpt-4o").to_string();
     attempt(crew.nodes[at].data, Method::POST, CHAT, key, body).await.map_or(0, |reply| reply.status)
 }
 
 /// Waits until a call of every node that runs has this status.
-async fn all_answer(crew: &Crew, key: &str, status: u16) {
+pub(crate) async fn all_answer(crew: &Crew, key: &str, status: u16) {
     let deadline = clock::now() + LONG;
     for at in (0..crew.nodes.len()).filter(|at| crew.runs(*at)) {
         loop {

@@ -21,6 +21,10 @@ use troupe_node::clock;
 use crate::client::{Client, Reply};
 use crate::eventually::LONG;
 
+mod certified;
+
+pub use certified::Ran;
+
 /// What operators show to every node of a crew.
 pub const ADMIN: &str = "crew-admin-token";
 /// What a crew may take to form, on a machine that is busy.
@@ -48,6 +52,8 @@ pub struct Seat {
     pub peer: SocketAddr,
     /// What it keeps.
     pub dir: PathBuf,
+    /// What it is started with instead of what makes it one of a crew that speaks without TLS.
+    pub flags: Option<Vec<String>>,
     child: Option<Child>,
     starts: u32,
 }
@@ -94,7 +100,7 @@ impl Crew {
         let log = |kind: &str| File::create(dir.join(format!("{}.{}.{kind}", seat.name, seat.starts))).unwrap();
         let flag = |name: &str, value: &str| format!("--{name}={value}");
         let command = &mut Command::new(&self.program);
-        command.env_clear().arg("serve").args([
+        let mut flags = vec![
             flag("name", &seat.name),
             flag("data-dir", &seat.dir.display().to_string()),
             flag("listen-data", &seat.data.to_string()),
@@ -105,15 +111,22 @@ impl Crew {
             flag("log-access", "off"),
             flag("data-threads", "1"),
             flag("limits-drain-delay", "0s"),
-        ]);
-        if count > 1 {
-            command.args([
+        ];
+        match &seat.flags {
+            None if count > 1 => flags.extend([
                 flag("cluster-bootstrap-expect", &count.to_string()),
                 flag("cluster-join", &join.join(",")),
                 flag("cluster-advertise", &seat.peer.to_string()),
                 flag("cluster-plain", "true"),
-            ]);
+            ]),
+            None => {}
+            Some(own) => {
+                let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+                flags.retain(|flag| own.iter().all(|own| name(own) != name(flag)));
+                flags.extend(own.iter().cloned());
+            }
         }
+        command.env_clear().arg("serve").args(flags);
         command.stdin(Stdio::null()).stdout(log("out")).stderr(log("err"));
         seat.child = Some(command.spawn().unwrap());
     }
@@ -246,7 +259,7 @@ impl Seat {
     fn new(dir: &Path, number: usize) -> Self {
         let name = format!("gw-{number}");
         let dir = dir.join(&name);
-        Self { name, data: free(), admin: free(), peer: free(), dir, child: None, starts: 0 }
+        Self { name, data: free(), admin: free(), peer: free(), dir, flags: None, child: None, starts: 0 }
     }
 
     /// The id of its process.

@@ -81,20 +81,29 @@ impl Door {
         member: Member,
     ) -> Result<Answer, Answer> {
         let handle = &inside.handle;
+        if handle.state().is_removed(from.node) {
+            let text = "this node was taken out of the cluster: remove its data directory, and it joins under a new id";
+            return Err(Answer::Refused(text.to_owned()));
+        }
+        // Before the token is used up: it is of use at another door.
+        let issuer = match (&csr_pem, &inside.issuer) {
+            (Some(_), None) => {
+                let text = "this node has no CA key to sign certificates with (cluster.tls.ca_key)";
+                return Err(Answer::Elsewhere(text.to_owned()));
+            }
+            (_, issuer) => issuer.as_ref(),
+        };
         if let Some(token) = token {
-            let at = (self.wall)().div_euclid(1000);
             let hash = KeyHash::of(token.as_bytes());
+            self.check_id(from, handle, &hash)?;
+            let at = (self.wall)().div_euclid(1000);
             self.propose(handle, &member, Command::UseJoinToken { hash, node: from.node, at }).await?;
         } else if !from.is_verified {
             return Err(Answer::Refused("show a certificate of this cluster, or a join token".to_owned()));
         }
-        let certificate = match csr_pem {
+        let certificate = match csr_pem.zip(issuer) {
             None => None,
-            Some(csr) => {
-                let issuer = inside.issuer.as_ref().ok_or_else(|| {
-                    let text = "this node has no CA key to sign with: ask one that has, or bring a certificate";
-                    Answer::Refused(text.to_owned())
-                })?;
+            Some((csr, issuer)) => {
                 let validity = Validity::days((self.wall)().div_euclid(1000), CERTIFICATE_DAYS);
                 let signed = issuer.sign(&csr, Some(inside.cluster), validity);
                 let signed = signed.map_err(|error| Answer::Refused(format!("the request is not signed: {error}")))?;
@@ -109,6 +118,18 @@ impl Door {
         }
         self.propose(handle, &member, Command::PutMember(from.node, member.clone())).await?;
         Ok(Answer::Entered { cluster: inside.cluster, certificate })
+    }
+
+    /// Who shows a token shows no certificate, so it may claim any id: not one that somebody else has.
+    fn check_id(&self, from: &Caller, handle: &Handle, token: &KeyHash) -> Result<(), Answer> {
+        let vitals = handle.vitals();
+        let is_taken = vitals.voters.iter().chain(&vitals.learners).any(|(node, _)| *node == from.node);
+        let state = handle.state();
+        let mut tokens = state.join_tokens().iter().map(|(_, token)| token);
+        if is_taken && !tokens.any(|known| known.hash == *token && known.used == Some(from.node)) {
+            return Err(Answer::Refused(format!("node {} is a member already", from.node)));
+        }
+        Ok(())
     }
 
     async fn propose(&self, handle: &Handle, member: &Member, command: Command) -> Result<(), Answer> {

@@ -15,6 +15,8 @@ pub struct Newcomer {
     pub expect: Option<u32>,
     /// Whether it was told of others.
     pub has_others: bool,
+    /// Whether it has no certificate, and must be given one: without it nobody talks to it, member or not.
+    pub lacks_certificate: bool,
 }
 
 /// What another node says of itself.
@@ -39,8 +41,8 @@ pub(super) enum Step {
     Form(BTreeMap<NodeId, String>),
     /// It is a member of this cluster: say so from now on.
     Adopt(ClusterId),
-    /// Ask for a place in this cluster, at this address.
-    Enter(ClusterId, String),
+    /// Ask for a place in this cluster, at the first of these addresses that can give one.
+    Enter(ClusterId, Vec<String>),
     /// Ask again later.
     Wait(Waiting),
 }
@@ -125,12 +127,12 @@ fn alone(me: &Newcomer) -> BTreeMap<NodeId, String> {
 }
 
 fn take_part(me: &Newcomer, met: &[Met], cluster: ClusterId) -> Step {
-    let mut inside = met.iter().filter(|met| met.cluster == Some(cluster));
-    if inside.clone().any(|met| met.members.contains(&me.node)) {
+    let inside = met.iter().filter(|met| met.cluster == Some(cluster));
+    // One that died between being let in and writing it down is a member already.
+    if !me.lacks_certificate && inside.clone().any(|met| met.members.contains(&me.node)) {
         return Step::Adopt(cluster);
     }
-    let door = inside.next().map(|met| met.peer.clone()).unwrap_or_default();
-    Step::Enter(cluster, door)
+    Step::Enter(cluster, inside.map(|met| met.peer.clone()).collect())
 }
 
 #[cfg(test)]
@@ -138,7 +140,13 @@ mod tests {
     use super::*;
 
     fn me(node: u64, expect: Option<u32>) -> Newcomer {
-        Newcomer { node: NodeId(node), peer: format!("gw-{node}:1"), expect, has_others: true }
+        Newcomer {
+            node: NodeId(node),
+            peer: format!("gw-{node}:1"),
+            expect,
+            has_others: true,
+            lacks_certificate: false,
+        }
     }
 
     fn met(node: u64, expect: Option<u32>) -> Met {
@@ -190,10 +198,19 @@ mod tests {
 
         assert_eq!(
             decide(&[met(2, Some(3)), inside(3, 7, &[2, 3, 4])]),
-            Step::Enter(ClusterId(7), "gw-3:1".to_owned())
+            Step::Enter(ClusterId(7), vec!["gw-3:1".to_owned()])
         );
         assert_eq!(decide(&[met(2, Some(3)), inside(3, 7, &[1, 2, 3])]), Step::Adopt(ClusterId(7)));
         let two = decide(&[inside(2, 8, &[2]), inside(3, 7, &[3])]);
         assert_eq!(two, Step::Wait(Waiting::TwoClusters(ClusterId(7), ClusterId(8))));
+    }
+
+    #[test]
+    fn a_member_without_a_certificate_asks_for_it_again_at_any_door() {
+        let me = Newcomer { lacks_certificate: true, ..me(1, None) };
+
+        let step = super::decide(&me, &[inside(2, 7, &[1, 2, 3]), inside(3, 7, &[1, 2, 3])]);
+
+        assert_eq!(step, Step::Enter(ClusterId(7), vec!["gw-2:1".to_owned(), "gw-3:1".to_owned()]));
     }
 }

@@ -101,8 +101,9 @@ impl Seeker {
                     found.adopt(cluster)?;
                     return Ok(cluster);
                 }
-                Step::Enter(_, door) => {
-                    if let Some(cluster) = self.enter(&door, found).await? {
+                Step::Enter(_, doors) => {
+                    let is_everybody = doors.len() >= self.others().count();
+                    if let Some(cluster) = self.enter_by(&doors, is_everybody, found).await? {
                         return Ok(cluster);
                     }
                 }
@@ -118,11 +119,42 @@ impl Seeker {
         }
     }
 
+    /// For a node of `cluster`: asks everybody of `join` whether they still belong together, and says loudly if not.
+    pub async fn look_around(&self, cluster: ClusterId) {
+        let Ok(ask) = wire::encode(&Ask::Meet { expect: self.me.expect }) else { return };
+        for at in self.others() {
+            match self.transport.ask(at, ask.clone(), MEET_WITHIN).await {
+                Err(CallError::Refused(Rejected::ForeignCluster)) => tracing::error!(
+                    at,
+                    %cluster,
+                    "two clusters were formed: this node and that one refuse each other; remove the data directory of \
+                     one of them to have it join the other's cluster"
+                ),
+                Ok((_, body)) => {
+                    if let Ok(Answer::Met { members, .. }) = wire::decode(&body)
+                        && !members.is_empty()
+                        && !members.contains(&self.me.node)
+                    {
+                        tracing::warn!(
+                            at,
+                            "that node says that this one was taken out of the cluster; remove the data directory, and \
+                             it joins under a new id"
+                        );
+                    }
+                }
+                Err(error) => tracing::debug!(at, %error, "a node of `join` does not answer"),
+            }
+        }
+    }
+
+    fn others(&self) -> impl Iterator<Item = &String> {
+        self.join.iter().filter(|address| **address != self.me.peer)
+    }
+
     /// Asks everybody; whoever does not answer is asked again in the next round.
     async fn meet(&self) -> Vec<Met> {
         let Ok(ask) = wire::encode(&Ask::Meet { expect: self.me.expect }) else { return Vec::new() };
-        let others = self.join.iter().filter(|address| **address != self.me.peer);
-        let calls = others.map(|address| self.transport.ask(address, ask.clone(), MEET_WITHIN));
+        let calls = self.others().map(|address| self.transport.ask(address, ask.clone(), MEET_WITHIN));
         let mut met: Vec<Met> = Vec::new();
         for answer in join_all(calls).await {
             match answer.map(|(hello, body)| (hello, wire::decode(&body))) {
@@ -143,26 +175,55 @@ impl Seeker {
         met
     }
 
-    async fn enter(&self, door: &str, found: &dyn Found) -> Result<Option<ClusterId>, FormError> {
+    /// Tries one door after the other. Those of members that cannot do it are no reason to give up, unless there are no
+    /// others.
+    async fn enter_by(
+        &self,
+        doors: &[String],
+        is_everybody: bool,
+        found: &dyn Found,
+    ) -> Result<Option<ClusterId>, FormError> {
+        let mut sent_on = Vec::new();
+        for door in doors {
+            match self.enter(door).await? {
+                Answer::Entered { cluster, certificate } => {
+                    if let Some((certificate, ca)) = certificate {
+                        found.certificate(&certificate, &ca)?;
+                    }
+                    found.adopt(cluster)?;
+                    return Ok(Some(cluster));
+                }
+                Answer::Refused(why) => return Err(FormError::Refused { at: door.clone(), why }),
+                Answer::Elsewhere(why) => sent_on.push((door, why)),
+                Answer::Later(why) => {
+                    tracing::info!(at = door, why, "not let in yet");
+                    return Ok(None);
+                }
+                Answer::Met { .. } => tracing::warn!(at = door, "the answer is to another question"),
+            }
+        }
+        match sent_on.pop() {
+            Some((door, why)) if is_everybody && sent_on.len() + 1 == doors.len() => {
+                Err(FormError::Refused { at: door.clone(), why: format!("{why}, nor has any other node of `join`") })
+            }
+            Some((door, why)) => {
+                tracing::info!(at = door, why, "not let in yet");
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    async fn enter(&self, door: &str) -> Result<Answer, FormError> {
         let (token, csr_pem) = self.token.clone().unzip();
         let token = token.map(|token| token.expose().clone());
         let ask = wire::encode(&Ask::Enter { token, csr_pem, member: self.member.clone() });
         let ask = ask.map_err(io::Error::other)?;
         let answer = self.transport.ask(door, ask, ENTER_WITHIN).await;
-        match answer.map(|(_, body)| wire::decode(&body)) {
-            Ok(Ok(Answer::Entered { cluster, certificate })) => {
-                if let Some((certificate, ca)) = certificate {
-                    found.certificate(&certificate, &ca)?;
-                }
-                found.adopt(cluster)?;
-                return Ok(Some(cluster));
-            }
-            Ok(Ok(Answer::Refused(why))) => return Err(FormError::Refused { at: door.to_owned(), why }),
-            Ok(Ok(Answer::Later(why))) => tracing::info!(at = door, why, "not let in yet"),
-            Ok(Ok(Answer::Met { .. })) => tracing::warn!(at = door, "the answer is to another question"),
-            Ok(Err(error)) => tracing::warn!(at = door, %error, "the answer cannot be read"),
-            Err(error) => tracing::info!(at = door, %error, "not let in yet"),
-        }
-        Ok(None)
+        Ok(match answer.map(|(_, body)| wire::decode(&body)) {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Answer::Later(format!("its answer cannot be read: {error}")),
+            Err(error) => Answer::Later(error.to_string()),
+        })
     }
 }

@@ -45,6 +45,8 @@ pub enum Answer {
     Refused(String),
     /// Ask again in a moment.
     Later(String),
+    /// Ask another member: this one cannot do it, for want of what only some have.
+    Elsewhere(String),
 }
 
 // Kinds 80 to 95 are this module's.

@@ -56,6 +56,8 @@ pub struct AdminState {
     pub authority: Option<[u8; 32]>,
     /// For HTTPS; `None` serves plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Told once this node was taken out of its cluster by its own operator: it stops then.
+    pub leave: Arc<tokio::sync::Notify>,
 }
 
 /// Answers what an operator asks about a route.

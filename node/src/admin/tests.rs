@@ -37,6 +37,7 @@ async fn start_with(token: Option<&str>, follows: Option<PathBuf>) -> Admin {
         cluster: Cluster::start_local(Keyring::ephemeral(crate::wiring::random()).unwrap()),
         follows,
         authority: None,
+        leave: Arc::default(),
         tls: None,
     });
     let (shutdown, receiver) = watch::channel(false);

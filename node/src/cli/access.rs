@@ -30,6 +30,8 @@ const DEFAULT_DATA_DIR: &str = "troupe-data";
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest answer that is read.
 const ANSWER_BYTES: usize = 64 << 20;
+/// The longest file that is taken.
+const FILE_BYTES: usize = 1 << 30;
 /// How often a change is asked for again while the cluster has no leader, or did not say what became of it.
 const TRIES: u32 = 4;
 /// The rest before it is.
@@ -115,6 +117,14 @@ impl AdminError {
 struct Token {
     secret: Option<Secret<String>>,
     from: String,
+}
+
+/// What a node answered, and where its address and the token came from.
+struct Answer {
+    status: StatusCode,
+    body: Vec<u8>,
+    url: String,
+    token: String,
 }
 
 /// What is asked of a node.
@@ -219,28 +229,25 @@ impl Access {
         }
     }
 
-    /// Asks for something that is no document.
+    /// Asks for a file.
     ///
     /// # Errors
     /// [`AdminError`].
-    pub(super) fn ask_bytes(&self, ask: &Ask<'_>) -> Result<Vec<u8>, AdminError> {
-        let (status, body, url, token) = self.exchange(ask)?;
-        match status {
-            StatusCode::OK => Ok(body),
-            _ => Err(match read_answer(status, &body, url.clone(), token) {
-                Err(error) => error,
-                Ok(_) => AdminError::Foreign { url, problem: format!("it answered {status}") },
-            }),
+    pub(super) fn fetch(&self, ask: &Ask<'_>) -> Result<Vec<u8>, AdminError> {
+        let Answer { status, body, url, token } = self.exchange(ask, FILE_BYTES)?;
+        if status == StatusCode::OK {
+            return Ok(body);
         }
+        let problem = "it did not answer with a file".to_owned();
+        Err(read_answer(status, &body, url.clone(), token).err().unwrap_or(AdminError::Foreign { url, problem }))
     }
 
     fn ask_once(&self, ask: &Ask<'_>) -> Result<Value, AdminError> {
-        let (status, body, url, token) = self.exchange(ask)?;
+        let Answer { status, body, url, token } = self.exchange(ask, ANSWER_BYTES)?;
         read_answer(status, &body, url, token)
     }
 
-    /// The status, the body, and for errors which node was asked with which token.
-    fn exchange(&self, ask: &Ask<'_>) -> Result<(StatusCode, Vec<u8>, String, String), AdminError> {
+    fn exchange(&self, ask: &Ask<'_>, bytes_max: usize) -> Result<Answer, AdminError> {
         let text = self.admin_url.clone().or_else(|| variable("TROUPE_ADMIN_URL"));
         let text = text.unwrap_or_else(|| DEFAULT_URL.to_owned());
         let url: BaseUrl =
@@ -253,8 +260,8 @@ impl Access {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| unreachable(&text, &error))?;
         let request = request(&url, ask, &token)?;
-        let (status, body) = runtime.block_on(send(&text, url, ca_pem, request))?;
-        Ok((status, body, text, token.from))
+        let (status, body) = runtime.block_on(send(&text, url, ca_pem, request, bytes_max))?;
+        Ok(Answer { status, body, url: text, token: token.from })
     }
 
     fn token(&self) -> Result<Token, AdminError> {
@@ -345,6 +352,7 @@ async fn send(
     url: BaseUrl,
     ca_pem: Option<String>,
     request: Request<Full<Bytes>>,
+    bytes_max: usize,
 ) -> Result<(StatusCode, Vec<u8>), AdminError> {
     let node = Provider {
         wire: Wire::OpenAi,
@@ -368,8 +376,8 @@ async fn send(
         let mut body = Vec::new();
         while let Some(chunk) = response.body_mut().chunk().await {
             body.extend_from_slice(&chunk.map_err(|error| foreign(text, &*error))?);
-            if body.len() > ANSWER_BYTES {
-                let problem = format!("its answer is longer than {ANSWER_BYTES} bytes");
+            if body.len() > bytes_max {
+                let problem = format!("its answer is longer than {bytes_max} bytes");
                 return Err(AdminError::Foreign { url: text.to_owned(), problem });
             }
         }

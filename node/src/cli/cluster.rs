@@ -1,11 +1,15 @@
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::Value;
+use troupe_cluster::backup;
 
-use super::Exit;
 use super::access::Ask;
 use super::output::{Output, table};
 use super::print::{Asking, Changing, items, talk, text};
+use super::{Exit, snapshot};
+use crate::config::boot::CERTIFICATE_FILE;
 
 /// The longest silence of a quorum that counts as healthy, in milliseconds: a change of leaders takes less.
 const CONFIRMED_MS: u64 = 3000;
@@ -32,6 +36,11 @@ pub(super) enum Command {
     Remove(Named),
     /// Has another node lead.
     TransferLeader(Named),
+    /// Takes the node that is asked out for ever, and has it stop. If it has a vote, a learner gets it.
+    Leave(Leave),
+    /// Makes a cluster of one of a node that does not run: for when a majority is lost for good. Changes that only the
+    /// lost nodes had are lost with them; what comes of it is a new cluster, and the old one's nodes are refused.
+    Recover(Recover),
     /// Has all secrets of providers sealed again under the key in force.
     Reseal(Changing),
 }
@@ -82,6 +91,25 @@ pub(super) struct Replace {
     changing: Changing,
 }
 
+#[derive(Args)]
+pub(super) struct Leave {
+    /// Who gets its vote; the first learner unless given.
+    #[arg(long, value_name = "NODE")]
+    by: Option<String>,
+    #[command(flatten)]
+    changing: Changing,
+}
+
+#[derive(Args)]
+pub(super) struct Recover {
+    /// The data directory of the node.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Do it: no other node of the old cluster will ever run again.
+    #[arg(long)]
+    yes: bool,
+}
+
 pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
     match command {
         Command::Status(args) => status(args),
@@ -109,12 +137,51 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
             let path = ["cluster", "transfer-leader"];
             print_members(&change(Method::POST, &path, &args.changing).query("to", &args.name), &args.changing)
         }
+        Command::Leave(args) => leave(args),
+        Command::Recover(args) => recover(args),
         Command::Reseal(changing) => {
             let document = changing.asking.access.ask(&change(Method::POST, &["cluster", "reseal"], changing))?;
             let count = text(&document, "resealed");
             changing.asking.print(&document, |_| format!("{count} secrets are sealed again\n"))
         }
     }
+}
+
+fn leave(args: &Leave) -> anyhow::Result<Exit> {
+    let ask = change(Method::POST, &["cluster", "leave"], &args.changing);
+    let ask = match &args.by {
+        Some(by) => ask.query("by", by),
+        None => ask,
+    };
+    let exit = print_members(&ask, &args.changing)?;
+    talk("the node left and stops; its data directory is of no more use");
+    Ok(exit)
+}
+
+fn recover(args: &Recover) -> anyhow::Result<Exit> {
+    if !args.yes {
+        talk(
+            "this makes a new cluster of what this one node has. Do it only if a majority is lost for good: the other \
+             nodes must join anew. Say --yes if that is so",
+        );
+        return Ok(Exit::Usage);
+    }
+    let new = snapshot::new_cluster("recover")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let before = runtime.block_on(backup::recover(&args.data_dir, &new))?;
+    talk(&format!(
+        "cluster {} has one node, {}; what was there before is in {}\nstart it as before; other nodes join with an \
+         empty data directory",
+        new.cluster,
+        new.node,
+        before.display()
+    ));
+    if args.data_dir.join(CERTIFICATE_FILE).exists() {
+        talk(
+            "its certificate came with a join token and counts in the old cluster only: give it one of `troupe cert issue`",
+        );
+    }
+    Ok(Exit::Ok)
 }
 
 fn change<'a>(method: Method, path: &[&str], changing: &'a Changing) -> Ask<'a> {

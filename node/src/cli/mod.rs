@@ -73,7 +73,7 @@ enum Command {
     Token(token::Command),
     /// Shows who changed what, when and why.
     Audit(audit::Audit),
-    /// Keeps everything agreed in a file.
+    /// Saves all that is agreed to a file, and makes a cluster of such a file.
     #[command(subcommand)]
     Snapshot(snapshot::Command),
     /// Asks a running node about its routes.

@@ -57,8 +57,12 @@ pub(super) async fn until_told(node: Node) -> anyhow::Result<Exit> {
             _ = terminate.recv() => break Exit::Ok,
             _ = interrupt.recv() => break Exit::Ok,
             why = node.lost_consensus() => {
-                tracing::error!(why, "consensus stopped here: what this node holds may be more than what is on disk, it leaves");
+                tracing::error!(why, "this node cannot take part, it leaves");
                 break Exit::Failed;
+            }
+            () = node.left() => {
+                tracing::info!("this node left its cluster, it stops");
+                break Exit::Ok;
             }
             () = actors.failed() => {
                 tracing::error!("supervision gave up: what is learned of providers is no longer kept, this node leaves");

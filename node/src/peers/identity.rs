@@ -14,7 +14,7 @@ use troupe_proto::secret::Secret;
 use super::{PeersError, causes, keep};
 use crate::clock;
 use crate::config::Boot;
-use crate::config::boot::PeerTls;
+use crate::config::boot::{CERTIFICATE_FILE, PeerTls};
 use crate::wiring;
 
 /// The key that a cluster of one makes for itself.
@@ -28,6 +28,8 @@ pub(super) struct Identity {
     given: Option<PeerTls>,
     /// What a token gives: the request that goes with it, the key to what comes back, and where both are kept.
     requested: Option<Requested>,
+    /// Where what a token gave is kept.
+    files: Files,
     issuer: Option<Arc<Issuer>>,
 }
 
@@ -35,7 +37,6 @@ struct Requested {
     secret: Secret<String>,
     csr_pem: String,
     key_pem: Secret<String>,
-    files: Files,
 }
 
 /// A join token, as `troupe cluster token` prints it: what to show, and whom to trust.
@@ -56,8 +57,9 @@ impl Identity {
     pub(super) fn load(boot: &Boot, dir: DataDir) -> Result<Self, PeersError> {
         let tls = |error: &(dyn std::error::Error + 'static)| PeersError::Tls(causes(error));
         let at = |name: &str| dir.path().join(name);
-        let files = Files { ca: at("peer-ca.crt"), cert: at("peer.crt"), key: at("peer.key") };
-        let mut this = Self { dir: Mutex::new(dir), certificates: None, given: None, requested: None, issuer: None };
+        let files = Files { ca: at("peer-ca.crt"), cert: at(CERTIFICATE_FILE), key: at("peer.key") };
+        let dir = Mutex::new(dir);
+        let mut this = Self { dir, certificates: None, given: None, requested: None, files, issuer: None };
         if let Some(given) = &boot.cluster.tls {
             let [ca, cert, key] = [&given.ca, &given.cert, &given.key].map(|pem| pem.text.expose().as_str());
             this.certificates = Some(Arc::new(Certificates::from_pem(ca, cert, key).map_err(|error| tls(&error))?));
@@ -66,13 +68,13 @@ impl Identity {
                 this.issuer = Some(Arc::new(issuer));
             }
             this.given = Some(given.clone());
-        } else if files.cert.exists() {
-            this.certificates = Some(Arc::new(Certificates::load(files).map_err(|error| tls(&error))?));
+        } else if this.files.cert.exists() {
+            this.certificates = Some(Arc::new(Certificates::load(this.files.clone()).map_err(|error| tls(&error))?));
         } else if let Some(token) = boot.cluster.join_token.as_ref().filter(|_| !boot.cluster.is_plain) {
             let (secret, fingerprint) = split_token(token.expose()).ok_or(PeersError::JoinToken)?;
             let (csr_pem, key) = ca::request(&boot.node.name, &[]).map_err(|error| tls(&error))?;
             this.certificates = Some(Arc::new(Certificates::joining(fingerprint).map_err(|error| tls(&error))?));
-            this.requested = Some(Requested { secret, csr_pem, key_pem: Secret::new(key), files });
+            this.requested = Some(Requested { secret, csr_pem, key_pem: Secret::new(key) });
         }
         Ok(this)
     }
@@ -119,20 +121,22 @@ impl Identity {
         let key = asked.key_pem.expose();
         certificates.reload_pem(ca, cert, key).map_err(|error| PeersError::Tls(causes(&error)))?;
         // The certificate last: with it, the three are complete.
-        keep(&asked.files.ca, ca)?;
-        keep(&asked.files.key, key)?;
-        keep(&asked.files.cert, cert)
+        keep(&self.files.ca, ca)?;
+        keep(&self.files.key, key)?;
+        keep(&self.files.cert, cert)
     }
 
     /// Reads the certificates again that came from files. Those that cannot be used change nothing.
     pub(super) fn refresh(&self) {
         let Some(certificates) = &self.certificates else { return };
-        let done = match &self.given {
-            Some(given) => again(given).and_then(|[ca, cert, key]| {
-                certificates.reload_pem(ca.expose(), cert.expose(), key.expose()).map_err(|error| causes(&error))
-            }),
+        let texts = match &self.given {
+            Some(given) => again(given),
+            None if self.files.cert.exists() => kept(&self.files),
             None => return,
         };
+        let done = texts.and_then(|[ca, cert, key]| {
+            certificates.reload_pem(ca.expose(), cert.expose(), key.expose()).map_err(|error| causes(&error))
+        });
         match done {
             Ok(()) => {
                 tracing::info!(expires = certificates.expires_at(), "certificates for other nodes were read again")
@@ -144,6 +148,14 @@ impl Identity {
 
 fn again(given: &PeerTls) -> Result<[Secret<String>; 3], String> {
     Ok([given.ca.again()?, given.cert.again()?, given.key.again()?])
+}
+
+fn kept(files: &Files) -> Result<[Secret<String>; 3], String> {
+    let read = |path: &Path| match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Secret::new(text)),
+        Err(error) => Err(format!("file {} {error}", path.display())),
+    };
+    Ok([read(&files.ca)?, read(&files.cert)?, read(&files.key)?])
 }
 
 /// The keys that secrets of providers are kept under: given, or made once for a cluster of one.

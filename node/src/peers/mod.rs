@@ -115,6 +115,7 @@ pub struct Peers {
     node: NodeId,
     identity: Arc<Identity>,
     stopped: watch::Receiver<Option<Stopped>>,
+    refused: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
@@ -142,7 +143,7 @@ pub async fn start(boot: &Boot, show: Arc<ShowToken>) -> Result<Peers, PeersErro
     let thread = thread.map_err(PeersError::Thread)?;
     match is_ready.await {
         Ok(started) => {
-            let Started { handle, transport, certificates, address, node, identity, stopped } = started?;
+            let Started { handle, transport, certificates, address, node, identity, stopped, refused } = started?;
             Ok(Peers {
                 handle,
                 transport,
@@ -151,6 +152,7 @@ pub async fn start(boot: &Boot, show: Arc<ShowToken>) -> Result<Peers, PeersErro
                 node,
                 identity,
                 stopped,
+                refused,
                 stop,
                 thread: Mutex::new(Some(thread)),
             })
@@ -167,6 +169,7 @@ struct Started {
     node: NodeId,
     identity: Arc<Identity>,
     stopped: watch::Receiver<Option<Stopped>>,
+    refused: watch::Receiver<Option<String>>,
 }
 
 /// The whole life of consensus in this process.
@@ -257,12 +260,15 @@ async fn open(
         }
         false => None,
     };
-    let seeking = Seeking::new(boot, peer, &handle, &raft, &transport, &identity, show, move |cluster| {
+    let (refused, is_refused) = watch::channel(None);
+    let seeking = Seeking::new(boot, peer, &handle, &raft, &transport, &identity, show, refused, move |cluster| {
         door.open(inside(cluster));
     });
     let address = listening.as_ref().map(Listening::address);
     let stopped = raft.stopped();
-    Ok((Started { handle, transport, certificates, address, node, identity, stopped }, raft, seeking, listening))
+    let refused = is_refused;
+    let started = Started { handle, transport, certificates, address, node, identity, stopped, refused };
+    Ok((started, raft, seeking, listening))
 }
 
 /// Where other nodes reach this one.
@@ -280,16 +286,18 @@ impl Peers {
         self.node
     }
 
-    /// Waits until consensus stops by itself; gives why.
+    /// Waits until this node cannot take part, now or ever; gives why.
     pub async fn failed(&self) -> String {
-        let mut stopped = self.stopped.clone();
-        loop {
-            if let Some(Stopped::Failed(why)) = &*stopped.borrow_and_update() {
-                return why.clone();
+        let stopped = happens(self.stopped.clone(), |stopped| match stopped {
+            Stopped::Failed(why) => {
+                Some(format!("consensus stopped here, and what it holds may be more than what is on disk: {why}"))
             }
-            if stopped.changed().await.is_err() {
-                return std::future::pending().await;
-            }
+            Stopped::Asked => None,
+        });
+        let refused = happens(self.refused.clone(), |why| Some(format!("it belongs to no cluster: {why}")));
+        tokio::select! {
+            why = stopped => why,
+            why = refused => why,
         }
     }
 
@@ -325,6 +333,17 @@ impl Peers {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(_)) | Err(_)) => tracing::error!("the thread of consensus panicked"),
             Err(_) => tracing::error!("consensus does not stop, it is left behind"),
+        }
+    }
+}
+
+async fn happens<T>(mut watch: watch::Receiver<Option<T>>, told: impl Fn(&T) -> Option<String>) -> String {
+    loop {
+        if let Some(why) = watch.borrow_and_update().as_ref().and_then(&told) {
+            return why;
+        }
+        if watch.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio::time::sleep;
+use troupe_cluster::consensus::Reshape;
 use troupe_cluster::forming::{Found, Newcomer, Seeker};
 use troupe_cluster::raft::{FormError, Raft};
 use troupe_cluster::transport::Transport;
@@ -39,6 +41,7 @@ pub(super) struct Seeking {
     handle: Handle,
     finder: Finder,
     show: Arc<ShowToken>,
+    refused: watch::Sender<Option<String>>,
 }
 
 struct Finder {
@@ -61,6 +64,7 @@ impl Seeking {
         transport: &Transport,
         identity: &Arc<Identity>,
         show: Arc<ShowToken>,
+        refused: watch::Sender<Option<String>>,
         opens: impl Fn(ClusterId) + Send + Sync + 'static,
     ) -> Self {
         let member = Member {
@@ -76,11 +80,12 @@ impl Seeking {
             peer,
             expect: boot.cluster.bootstrap_expect,
             has_others: boot.cluster.has_others(),
+            lacks_certificate: identity.request().is_some(),
         };
         let (raft, identity, transport) = (raft.clone(), identity.clone(), transport.clone());
         let finder = Finder { raft, transport: transport.clone(), identity, opens: Box::new(opens) };
         let join = boot.cluster.join.clone();
-        Self { me, join, member, transport, handle: handle.clone(), finder, show }
+        Self { me, join, member, transport, handle: handle.clone(), finder, show, refused }
     }
 
     /// Finds its cluster, tells it of itself, and keeps its certificates up to date for as long as it runs.
@@ -89,23 +94,33 @@ impl Seeking {
         if known.is_none()
             && let Err(error) = self.seek().await
         {
-            return tracing::error!(error = causes(&error), "this node belongs to no cluster, and serves nobody");
+            self.refused.send_replace(Some(causes(&error)));
+            return;
         }
         self.settle().await;
+        let (_, _, cluster) = self.finder.identity.who();
+        let seeker = self.seeker();
         loop {
+            if let Some(cluster) = cluster {
+                seeker.look_around(cluster).await;
+            }
             sleep(REFRESH_EVERY).await;
             self.finder.identity.refresh();
         }
     }
 
-    async fn seek(&self) -> Result<(), troupe_cluster::forming::FormError> {
-        let seeker = Seeker {
+    fn seeker(&self) -> Seeker {
+        Seeker {
             me: self.me.clone(),
             join: self.join.clone(),
             transport: self.transport.clone(),
             member: self.member.clone(),
             token: self.finder.identity.request(),
-        };
+        }
+    }
+
+    async fn seek(&self) -> Result<(), troupe_cluster::forming::FormError> {
+        let seeker = self.seeker();
         let cluster = seeker.seek(&self.finder).await?;
         tracing::info!(%cluster, node = %self.me.node, "this node belongs to a cluster");
         (self.finder.opens)(cluster);
@@ -117,6 +132,7 @@ impl Seeking {
         let (node, _, cluster) = self.finder.identity.who();
         let Some(cluster) = cluster else { return };
         loop {
+            self.move_if_moved(node).await;
             let state = self.handle.state();
             if state.cluster().is_none() {
                 self.say(Command::Form { cluster }).await;
@@ -131,6 +147,20 @@ impl Seeking {
         }
         if let Err(error) = self.finder.identity.begun() {
             tracing::error!(error = causes(&error), "that this node has taken part cannot be written down");
+        }
+    }
+
+    /// Others call a node where it was when it joined, unless it tells them that it moved.
+    async fn move_if_moved(&self, node: NodeId) {
+        let vitals = self.handle.vitals();
+        let listed = vitals.voters.iter().chain(&vitals.learners).find(|(id, _)| *id == node);
+        let peer = &self.member.peer;
+        if listed.is_some_and(|(_, known)| known != peer) {
+            let moved = self.handle.reshape(Reshape::AddLearner { node, peer: peer.clone() }).await;
+            match moved {
+                Ok(()) => tracing::info!(peer, "the cluster knows where this node is now"),
+                Err(error) => tracing::warn!(peer, %error, "the cluster does not know yet where this node is now"),
+            }
         }
     }
 

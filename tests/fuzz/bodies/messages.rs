@@ -4,7 +4,7 @@
 use sha2::Digest as _;
 use troupe_cluster::raft::{Answer, Ask, Forward, Forwarded, Piece, PieceAnswer};
 use troupe_cluster::transport::Hello;
-use troupe_cluster::{State, forming, storage};
+use troupe_cluster::{State, backup, forming, storage};
 use troupe_proto::command::{Entry, Reply};
 use troupe_proto::wire::{Message, decode, encode};
 
@@ -29,7 +29,19 @@ pub(crate) fn run(input: &[u8]) {
     both::<forming::Ask>(input);
     both::<forming::Answer>(input);
     snapshot(input);
-    snapshot(&[input, sha2::Sha256::digest(input).as_slice()].concat());
+    both::<backup::Head>(input);
+    backup(input);
+    let summed = [input, sha2::Sha256::digest(input).as_slice()].concat();
+    snapshot(&summed);
+    backup(&summed);
+}
+
+fn backup(file: &[u8]) {
+    if let Ok(read) = backup::decode(file) {
+        let written = backup::encode(&read.state, read.head.index, read.head.at).expect("what was read can be written");
+        let again = backup::decode(&written).expect("what was written can be read");
+        assert!(again.state == read.state);
+    }
 }
 
 fn snapshot(file: &[u8]) {

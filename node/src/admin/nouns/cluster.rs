@@ -3,6 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use troupe_cluster::backup;
 use troupe_cluster::consensus::{Machine, Reshape, ReshapeError, Role, Vitals};
 use troupe_proto::command::Command;
 use troupe_proto::failure::ErrorCode;
@@ -66,6 +67,10 @@ pub(in crate::admin) async fn members(call: &Call<'_>) -> Result<Reply, Failure>
     if !call.flag("stale")? {
         call.synchronised().await?;
     }
+    Ok(listed(call))
+}
+
+fn listed(call: &Call<'_>) -> Reply {
     let handle = &call.state.cluster;
     let (state, vitals) = (handle.state(), handle.vitals());
     let taking_part = vitals.voters.iter().map(|member| (member, true));
@@ -88,7 +93,7 @@ pub(in crate::admin) async fn members(call: &Call<'_>) -> Result<Reply, Failure>
             })
         })
         .collect();
-    Ok(reply::json(&json!({ "items": items })))
+    reply::json(&json!({ "items": items }))
 }
 
 /// How many entries a node lacks, where this one can tell.
@@ -109,7 +114,11 @@ fn find(call: &Call<'_>, text: &str) -> Result<NodeId, Failure> {
     match named[..] {
         [] => Err(Failure::not_found("node", text)),
         [only] => Ok(only),
-        _ => Err(Failure::new(Code::Conflict, format!("several nodes are named {text:?}: give the id of one"))),
+        _ => {
+            let ids: Vec<String> = named.iter().map(ToString::to_string).collect();
+            let detail = format!("several nodes are named {text:?}, give the id of one: {}", ids.join(", "));
+            Err(Failure::new(Code::Conflict, detail))
+        }
     }
 }
 
@@ -119,7 +128,13 @@ fn meant(call: &Call<'_>) -> Result<Vec<NodeId>, Failure> {
     std::iter::once(call.name()).chain(others).map(|name| find(call, name)).collect()
 }
 
+/// Changes who takes part, and tells who does then.
 async fn reshape(call: &Call<'_>, change: Reshape) -> Result<Reply, Failure> {
+    carry_out(call, change).await?;
+    members(call).await
+}
+
+async fn carry_out(call: &Call<'_>, change: Reshape) -> Result<(), Failure> {
     call.check_writable()?;
     call.state.cluster.reshape(change).await.map_err(|error| match error {
         ReshapeError::Refused(why) => Failure::new(Code::Conflict, why),
@@ -130,8 +145,7 @@ async fn reshape(call: &Call<'_>, change: Reshape) -> Result<Reply, Failure> {
             Failure::new(Code::OutcomeUnknown, "no answer in time: look at the members before you try again")
         }
         ReshapeError::Alone => Failure::new(Code::ReadOnly, error.to_string()),
-    })?;
-    members(call).await
+    })
 }
 
 pub(in crate::admin) async fn promote(call: &Call<'_>) -> Result<Reply, Failure> {
@@ -146,21 +160,65 @@ pub(in crate::admin) async fn replace(call: &Call<'_>) -> Result<Reply, Failure>
     let by =
         call.query("by").ok_or_else(|| Failure::new(ErrorCode::InvalidField, "name who gets the vote: ?by=NODE"))?;
     let (old, new) = (find(call, call.name())?, find(call, by)?);
-    let reply = reshape(call, Reshape::Replace { old, new }).await?;
-    forget(call, old).await?;
-    Ok(reply)
+    carry_out(call, Reshape::Replace { old, new }).await?;
+    forget(call, old).await
 }
 
 pub(in crate::admin) async fn remove(call: &Call<'_>) -> Result<Reply, Failure> {
     let node = find(call, call.name())?;
-    let reply = reshape(call, Reshape::Remove(node)).await?;
-    forget(call, node).await?;
-    Ok(reply)
+    carry_out(call, Reshape::Remove(node)).await?;
+    forget(call, node).await
 }
 
 /// A node that was taken out is refused whatever it still says.
-async fn forget(call: &Call<'_>, node: NodeId) -> Result<(), Failure> {
-    call.command(Command::RemoveMember(node)).await.map(drop)
+async fn forget(call: &Call<'_>, node: NodeId) -> Result<Reply, Failure> {
+    call.command(Command::RemoveMember(node)).await?;
+    // One that is out itself is told nothing new any more.
+    if node != call.state.cluster.process().node {
+        call.synchronised().await?;
+    }
+    Ok(listed(call))
+}
+
+/// Takes this node out, and has it stop.
+pub(in crate::admin) async fn leave(call: &Call<'_>) -> Result<Reply, Failure> {
+    call.check_writable()?;
+    call.synchronised().await?;
+    let handle = &call.state.cluster;
+    let (me, vitals) = (handle.process().node, handle.vitals());
+    let others: Vec<NodeId> = vitals.voters.iter().map(|(node, _)| *node).filter(|node| *node != me).collect();
+    if others.len() == vitals.voters.len() {
+        carry_out(call, Reshape::Remove(me)).await?;
+    } else {
+        let heir = match call.query("by") {
+            Some(name) => Some(find(call, name)?),
+            None => vitals.learners.first().map(|(node, _)| *node),
+        };
+        let Some(heir) = heir else {
+            let detail = "this node has a vote, and there is no learner to give it to: let one join first, or demote \
+                          this node together with another";
+            return Err(Failure::new(Code::Conflict, detail));
+        };
+        if vitals.role == Role::Leader
+            && let Some(next) = others.first()
+        {
+            carry_out(call, Reshape::TransferLeader(*next)).await?;
+        }
+        carry_out(call, Reshape::Replace { old: me, new: heir }).await?;
+    }
+    let reply = match forget(call, me).await {
+        Ok(reply) => reply,
+        Err(failure) => {
+            // It is out; what stays of it is a line among the members.
+            tracing::warn!(
+                detail = failure.detail,
+                "the others may still list this node: `troupe cluster remove` it there"
+            );
+            listed(call)
+        }
+    };
+    call.state.leave.notify_one();
+    Ok(reply)
 }
 
 pub(in crate::admin) async fn transfer_leader(call: &Call<'_>) -> Result<Reply, Failure> {
@@ -179,9 +237,14 @@ pub(in crate::admin) async fn snapshot(call: &Call<'_>) -> Result<Reply, Failure
     if !call.flag("stale")? {
         call.synchronised().await?;
     }
-    let saved = call.state.cluster.state().save();
-    let saved = saved.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
-    Ok(reply::body(StatusCode::OK, "application/octet-stream", saved))
+    let handle = call.state.cluster.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        let state = handle.state();
+        backup::encode(&state, handle.vitals().applied, clock::unix_millis())
+    });
+    let internal = |why: String| Failure::new(ErrorCode::Internal, why);
+    let file = made.await.map_err(|error| internal(error.to_string()))?.map_err(|error| internal(error.to_string()))?;
+    Ok(reply::body(StatusCode::OK, "application/octet-stream", file))
 }
 
 pub(in crate::admin) async fn list_tokens(call: &Call<'_>) -> Result<Reply, Failure> {

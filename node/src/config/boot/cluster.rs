@@ -1,7 +1,7 @@
 //! `[cluster]`: the nodes this one agrees with.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -56,6 +56,9 @@ pub struct Pem {
     file: Option<PathBuf>,
 }
 
+/// Where a node keeps the certificate that it was given for a join token, in its data directory.
+pub const CERTIFICATE_FILE: &str = "peer.crt";
+
 /// The most that a PEM file may hold.
 const PEM_BYTES: u64 = 1 << 20;
 
@@ -87,6 +90,7 @@ pub(super) fn read(
     secrets: &Secrets<'_>,
     peer: Option<SocketAddr>,
     spec: bool,
+    data_dir: Option<&Path>,
 ) -> Option<Cluster> {
     let get = |name: &'static str| layers.get(&CLUSTER, name);
     let expect = get("bootstrap_expect").map(|found| expect(&found));
@@ -107,11 +111,13 @@ pub(super) fn read(
         is_plain: is_plain?,
         tls: tls?,
     };
-    check(&cluster, layers, peer, spec).then_some(cluster)
+    // One that joined by a token has kept what it was given.
+    let is_known = data_dir.is_some_and(|dir| dir.join(CERTIFICATE_FILE).exists());
+    check(&cluster, layers, peer, spec, is_known).then_some(cluster)
 }
 
 /// What only shows when all is known.
-fn check(cluster: &Cluster, layers: &Layers<'_>, peer: Option<SocketAddr>, has_spec: bool) -> bool {
+fn check(cluster: &Cluster, layers: &Layers<'_>, peer: Option<SocketAddr>, has_spec: bool, is_known: bool) -> bool {
     let Some(asked) = ["join", "bootstrap_expect"].iter().find_map(|name| layers.get(&CLUSTER, name)) else {
         return true;
     };
@@ -129,7 +135,7 @@ fn check(cluster: &Cluster, layers: &Layers<'_>, peer: Option<SocketAddr>, has_s
             asked.problem(format_args!("cluster.plain is for loopback addresses only, and {address} is none"));
             return false;
         }
-    } else if cluster.tls.is_none() && cluster.join_token.is_none() {
+    } else if cluster.tls.is_none() && cluster.join_token.is_none() && !is_known {
         asked.problem(
             "nodes know each other by certificates: set [cluster.tls] (`troupe ca init` makes a CA), or a join_token",
         );

@@ -12,7 +12,7 @@ use std::time::Duration;
 use troupe_proto::secret::Secret;
 use troupe_proto::unit::{Bytes, Wait};
 
-pub use cluster::{Cluster, PeerTls, Pem, seal_key};
+pub use cluster::{CERTIFICATE_FILE, Cluster, PeerTls, Pem, seal_key};
 pub use flags::Flags;
 pub use settings::{SECTIONS, SETTINGS, Setting};
 
@@ -150,7 +150,8 @@ fn read(layers: &Layers<'_>, secrets: &Secrets<'_>, spec_file: Option<PathBuf>) 
     let node = read_node(layers);
     let listen = read_listen(layers, secrets);
     let peer = listen.as_ref().map(|listen| listen.peer);
-    let cluster = cluster::read(layers, secrets, peer, spec_file.is_some());
+    let data_dir = node.as_ref().map(|node| node.data_dir.as_path());
+    let cluster = cluster::read(layers, secrets, peer, spec_file.is_some(), data_dir);
     let limits = read_limits(layers);
     let data_threads = layers.get(&RUNTIME, "data_threads").and_then(|found| found.whole(0, 1024));
     let log = read_log(layers);
