@@ -35,6 +35,7 @@ mod restore;
 mod reuse;
 mod routing;
 mod secrets;
+mod scale;
 mod serves;
 mod storms;
 mod streams;

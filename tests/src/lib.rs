@@ -20,7 +20,9 @@ pub mod client;
 pub mod crew;
 pub mod events;
 pub mod eventually;
+pub mod instructions;
 pub mod load;
+pub mod scale;
 #[path = "../sim/mod.rs"]
 pub mod sim;
 pub mod simnet;
