@@ -25,6 +25,7 @@ fn settings(troupe: Option<PathBuf>, stages: &[Stage]) -> Settings {
         mock: PathBuf::from(env!("CARGO_BIN_EXE_troupe-mock")),
         floor: Some(PathBuf::from(env!("CARGO_BIN_EXE_troupe-floor"))),
         troupe,
+        cluster: true,
         peers: Vec::new(),
         peers_dir: None,
         access_log: None,
@@ -50,14 +51,20 @@ fn settings(troupe: Option<PathBuf>, stages: &[Stage]) -> Settings {
     }
 }
 
-/// A gateway that reads its two files as Troupe does and then is a floor.
+/// A gateway that reads its two files as Troupe does and then is a floor; in a cluster, too, where the spec stands beside.
 fn stand_in(dir: &Path) -> PathBuf {
     let path = dir.join("troupe");
     let script = format!(
         "#!/bin/sh\n\
-         [ \"$1 $2 $4\" = 'serve --config --spec' ] && [ -n \"$TROUPE_COMPARE_KEY\" ] || exit 2\n\
+         [ \"$1\" = apply ] && [ -n \"$TROUPE_COMPARE_KEY\" ] && exit 0\n\
+         [ \"$1 $2\" = 'serve --config' ] || exit 2\n\
+         case \"$4\" in\n\
+         --spec) [ -n \"$TROUPE_COMPARE_KEY\" ] || exit 2; spec=$5 ;;\n\
+         --listen-peer=*) spec=$(dirname \"$3\")/cluster-spec.toml ;;\n\
+         *) exit 2 ;;\n\
+         esac\n\
          data=$(sed -n 's/^data = \"\\(.*\\)\"/\\1/p' \"$3\")\n\
-         base=$(sed -n 's|^base_url = \"\\(.*\\)/v1\"|\\1|p' \"$5\")\n\
+         base=$(sed -n 's|^base_url = \"\\(.*\\)/v1\"|\\1|p' \"$spec\")\n\
          exec {} --listen \"$data\" --upstream \"$base\"\n",
         env!("CARGO_BIN_EXE_troupe-floor")
     );
@@ -77,7 +84,7 @@ async fn every_leg_is_driven_in_every_stage_and_measured() {
     for name in ["whole", "stream", "open-100"] {
         let stage = report.stage(name).unwrap();
         let names: Vec<&str> = stage.legs.iter().map(|leg| leg.name.as_str()).collect();
-        assert_eq!(names, ["direct", "floor", "floor-2", "troupe"]);
+        assert_eq!(names, ["direct", "floor", "floor-2", "troupe", "cluster"]);
         assert!(stage.legs.iter().all(|leg| leg.rounds.len() == 2 && leg.median.requests_per_s > 0.0));
         assert!(stage.legs[0].median.cpu_us_per_request.is_none() && stage.legs[0].added.is_none());
         assert!(stage.legs[3].median.cpu_us_per_request.is_some() && stage.legs[3].added.is_some());
@@ -87,10 +94,11 @@ async fn every_leg_is_driven_in_every_stage_and_measured() {
     let names: Vec<&str> = translated.legs.iter().map(|leg| leg.name.as_str()).collect();
     assert_eq!(names, ["same wire", "same wire-2", "translated"]);
     assert!(report.memory.iter().all(|memory| memory.busy_kib >= memory.ready_kib && memory.after_kib > 0));
-    assert_eq!(report.memory.len(), 2);
+    assert_eq!(report.memory.len(), 3);
     let whole: Vec<(&str, usize)> = report.at_once.iter().map(|one| (one.leg.as_str(), one.whole)).collect();
-    assert_eq!(whole, [("direct", 20), ("floor", 20), ("troupe", 20)]);
-    assert!(report.targets.len() >= 7, "{}", report.table());
+    assert_eq!(whole, [("direct", 20), ("floor", 20), ("troupe", 20), ("cluster", 20)]);
+    assert!(report.targets.iter().any(|target| target.what == "CPU of a request, one node of three / alone"));
+    assert!(report.targets.len() >= 11, "{}", report.table());
 }
 
 /// A mock stands in for a gateway that ends every stream early.

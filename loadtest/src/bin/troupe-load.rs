@@ -73,6 +73,9 @@ struct Compare {
     /// Leaves Troupe out.
     #[arg(long, conflicts_with = "troupe")]
     without_troupe: bool,
+    /// Also measures Troupe as one of three nodes that agree; the other two run beside the mock.
+    #[arg(long, conflicts_with = "without_troupe")]
+    cluster: bool,
     /// One more argument for `troupe serve`; may stand more than once.
     #[arg(long, allow_hyphen_values = true)]
     troupe_arg: Vec<String>,
@@ -256,6 +259,7 @@ fn compare_settings(args: &Compare) -> anyhow::Result<compare::Settings> {
         mock: process::sibling("troupe-mock")?,
         floor: Some(process::sibling("troupe-floor")?),
         troupe,
+        cluster: args.cluster,
         peers,
         peers_dir: args.peers_dir.clone(),
         access_log: args.access_log.clone(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::cluster;
 use super::config::{self, KEY, KEY_VAR};
 use super::peer::{Peer, Place};
 use super::report::Footprint;
@@ -27,7 +28,7 @@ const FIRST_REPLY_MAX: Duration = Duration::from_secs(20);
 pub(super) struct Leg {
     pub(super) name: String,
     addr: SocketAddr,
-    key: Option<&'static str>,
+    pub(super) key: Option<&'static str>,
     headers: HeaderMap,
     /// None: straight to the mock.
     pub(super) gateway: Option<Process>,
@@ -39,6 +40,8 @@ pub(super) struct Leg {
 pub(super) struct World {
     pub(super) mock: Process,
     pub(super) legs: Vec<Leg>,
+    // The nodes beside the one that is measured; they agree with it and serve nobody.
+    _beside: Vec<Process>,
     // Files of the children; they go with the world, the children first.
     _dir: tempfile::TempDir,
 }
@@ -47,7 +50,7 @@ pub(super) struct World {
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Leg {
-    fn new(name: &str, addr: SocketAddr, gateway: Option<Process>) -> Self {
+    pub(super) fn new(name: &str, addr: SocketAddr, gateway: Option<Process>) -> Self {
         let footprint = Footprint { name: name.to_owned(), ..Footprint::default() };
         Self { name: name.to_owned(), addr, key: None, headers: HeaderMap::new(), gateway, peer: None, footprint }
     }
@@ -121,11 +124,18 @@ impl World {
         if let Some(troupe) = &settings.troupe {
             legs.push(troupe_leg(settings, troupe, mock_addr, dir.path()).await?.answering().await?);
         }
+        let mut beside = Vec::new();
+        if let Some(troupe) = settings.troupe.as_ref().filter(|_| settings.cluster) {
+            settings.progress.say("starting three nodes that agree");
+            let (leg, others) = cluster::start(settings, troupe, mock_addr, dir.path()).await?;
+            legs.push(leg.answering().await?);
+            beside = others;
+        }
         for peer in &settings.peers {
             settings.progress.say(&format!("starting {}", peer.name));
             legs.push(peer_leg(settings, peer, mock_addr, dir.path()).await?.answering().await?);
         }
-        Ok(Self { mock, legs, _dir: dir })
+        Ok(Self { mock, legs, _beside: beside, _dir: dir })
     }
 }
 

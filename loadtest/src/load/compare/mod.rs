@@ -5,6 +5,7 @@
 //! all of them; the report shows medians over the rounds. The floor runs twice,
 //! as two processes: what those two differ by is what this run cannot tell apart.
 
+mod cluster;
 mod config;
 mod legs;
 mod memory;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub floor: Option<PathBuf>,
     /// `troupe`; none leaves the leg out.
     pub troupe: Option<PathBuf>,
+    /// Whether Troupe also runs as one of three nodes that agree.
+    pub cluster: bool,
     /// Other gateways.
     pub peers: Vec<Peer>,
     /// Where `peers/install` put their programs.

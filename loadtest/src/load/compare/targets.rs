@@ -49,6 +49,8 @@ const ADDED_P50_MAX: f64 = 1.4;
 const ADDED_P99_MAX: f64 = 2.0;
 /// CPU of a translated request by one of the same wire.
 const TRANSLATED_MAX: f64 = 1.5;
+/// What a node of a cluster spends, by what one alone does.
+const CLUSTER_MAX: f64 = 1.05;
 const RSS_MAX_MIB: f64 = 60.0;
 /// Memory at rest again, by memory at rest before.
 const RSS_BACK_MAX: f64 = 1.1;
@@ -88,6 +90,7 @@ pub(super) fn judge(report: &Report, peers: &[Peer]) -> Vec<Judged> {
             all.push(judged(what, ratio(translated, same), TRANSLATED_MAX).controlled(control));
         }
     }
+    cluster(report, &mut all);
     memory(report, &mut all);
     for peer in peers {
         let cpu = |leg: &str| of("whole", leg, |leg| leg.median.cpu_us_per_request);
@@ -98,6 +101,31 @@ pub(super) fn judge(report: &Report, peers: &[Peer]) -> Vec<Judged> {
         }
     }
     all
+}
+
+/// A node of three beside one alone; in latencies, what each adds.
+fn cluster(report: &Report, all: &mut Vec<Judged>) {
+    type Pick = fn(&LegReport) -> Option<f64>;
+    let cpu: Pick = |leg| leg.median.cpu_us_per_request;
+    let event: Pick = |leg| leg.median.cpu_us_per_event;
+    let p50: Pick = |leg| leg.added.map(|added| added.p50);
+    let p99: Pick = |leg| leg.added.map(|added| added.p99);
+    for stage in &report.stages {
+        let picks: &[(&str, Pick)] = match (stage.name.as_str(), stage.rate) {
+            ("whole", _) => &[("CPU of a request", cpu)],
+            ("stream", _) => &[("CPU of a stream's event", event)],
+            (_, Some(_)) => &[("added p50", p50), ("added p99", p99)],
+            (_, None) => &[],
+        };
+        for (what, pick) in picks {
+            let of = |leg: &str| stage.leg(leg).and_then(pick).filter(|number| number.is_finite());
+            let Some((many, alone)) = of("cluster").zip(of("troupe")) else { continue };
+            let rate = stage.rate.map_or_else(String::new, |rate| format!(" at {rate}/s"));
+            let control = of("floor-2").zip(of("floor")).and_then(|(twin, floor)| ratio(twin, floor));
+            let what = format!("{what}{rate}, one node of three / alone");
+            all.push(judged(what, ratio(many, alone), CLUSTER_MAX).controlled(control));
+        }
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "kibibytes of a process and counts of streams are exact in f64")]
@@ -128,6 +156,7 @@ mod tests {
                 leg("floor", Some(floor), 90.0),
                 leg("floor-2", Some(twin), 90.0),
                 leg("troupe", Some(troupe), 110.0),
+                leg("cluster", Some(troupe * 1.02), 111.0),
                 leg("other", Some(20_000.0), 9000.0),
             ]
         };
@@ -167,6 +196,17 @@ mod tests {
         assert_eq!(find("RSS at 512").is_met, Some(false));
         assert_eq!(find("RSS afterwards").is_met, Some(true));
         assert!(!judged.iter().any(|judged| judged.what.contains("translated")));
+    }
+
+    #[test]
+    fn one_node_of_three_is_judged_by_one_alone() {
+        let judged = judge(&report(), &[]);
+        let find = |what: &str| judged.iter().find(|judged| judged.what.starts_with(what)).unwrap();
+
+        let cpu = find("CPU of a request, one node of three");
+        assert!((cpu.measured.unwrap() - 1.02).abs() < 1e-9 && cpu.is_within_noise, "{cpu:?}");
+        let added = find("added p50 at 1000/s, one node of three");
+        assert!((added.measured.unwrap() - 61.0 / 60.0).abs() < 1e-9, "{added:?}");
     }
 
     #[test]

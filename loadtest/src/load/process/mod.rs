@@ -142,6 +142,22 @@ impl Process {
         }
     }
 
+    /// Waits until the child has ended well.
+    ///
+    /// # Errors
+    /// [`ProcessError::NotReady`] when it fails, or its time is over.
+    pub async fn succeeded(&mut self, max: Duration) -> Result<(), ProcessError> {
+        let deadline = clock::now() + max;
+        loop {
+            match self.child.try_wait().map_err(ProcessError::Prepare)? {
+                Some(status) if status.success() => return Ok(()),
+                Some(_) => return Err(self.not_ready("failed")),
+                None if clock::now() > deadline => return Err(self.not_ready("does not end")),
+                None => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
     /// Makes an error of this child with the end of its log.
     pub fn not_ready(&self, what: &str) -> ProcessError {
         let log = std::fs::read(&self.log).unwrap_or_default();
@@ -231,6 +247,16 @@ mod tests {
         let error = child.ready(free_addr().unwrap(), None, START_MAX).await.unwrap_err();
 
         assert!(error.to_string().contains("no such flag"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_is_to_end_is_waited_for_and_its_failure_told() {
+        let dir = tempfile::tempdir().unwrap();
+
+        sh("exit 0", dir.path()).succeeded(START_MAX).await.unwrap();
+        let error = sh("echo no such file >&2; exit 1", dir.path()).succeeded(START_MAX).await.unwrap_err();
+
+        assert!(error.to_string().contains("failed") && error.to_string().contains("no such file"), "{error}");
     }
 
     fn until(what: &str, mut holds: impl FnMut() -> bool) {
