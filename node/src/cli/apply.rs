@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -92,7 +93,29 @@ pub(super) fn apply(args: &Apply) -> anyhow::Result<Exit> {
     }
     let document = asking.access.ask(&ask.body(&spec))?;
     let applied: Applied = serde_json::from_value(document.clone())?;
+    if let Some(lost) = lost(&planned, &applied) {
+        talk(&lost);
+    }
     asking.print(&document, |_| human_done(&applied))
+}
+
+/// How many names of keys are told.
+const NAMES_MAX: usize = 10;
+
+/// Says for which keys no secret can be shown although one was to be made.
+fn lost(planned: &Applied, applied: &Applied) -> Option<String> {
+    let shown: BTreeSet<&str> = applied.made.iter().map(|made| made.name.as_str()).collect();
+    let lost: Vec<&str> =
+        planned.made.iter().map(|made| made.name.as_str()).filter(|name| !shown.contains(name)).collect();
+    let more = if lost.len() > NAMES_MAX { ", ..." } else { "" };
+    let names: Vec<&str> = lost.iter().take(NAMES_MAX).copied().collect();
+    (!lost.is_empty()).then(|| {
+        format!(
+            "no secret can be shown for {} ({}{more}): an earlier try whose answer was lost made them, or somebody else did; `troupe key rotate NAME` makes a new one",
+            if lost.len() == 1 { "1 key".to_owned() } else { format!("{} keys", lost.len()) },
+            names.join(", ")
+        )
+    })
 }
 
 pub(super) fn diff(args: &Diff) -> anyhow::Result<Exit> {
@@ -204,6 +227,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn keys_whose_secrets_were_lost_with_an_answer_are_named() {
+        let applied = |made: &[&str]| -> Applied {
+            let made: Vec<Value> = made.iter().map(|name| json!({ "name": name })).collect();
+            serde_json::from_value(json!({
+                "revision": 1, "dry_run": false, "added": 0, "changed": 0, "removed": 0, "untold": 0, "changes": [],
+                "made": made,
+            }))
+            .unwrap()
+        };
+
+        assert_eq!(lost(&applied(&["a", "b"]), &applied(&["a", "b"])), None);
+        let told = lost(&applied(&["a", "b", "c"]), &applied(&["b"])).unwrap();
+        assert!(told.starts_with("no secret can be shown for 2 keys (a, c):"), "{told}");
+    }
 
     #[test]
     fn people_read_what_goes_what_changes_and_what_comes() {
