@@ -31,17 +31,21 @@ impl<M: Machine> Inner<M> {
         if (self.log_stats)().bytes <= self.settings.log_bytes_max {
             return Ok(());
         }
-        let (applied, snapshot) = {
+        let (applied, snapshot, purged) = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
             let index = |id: &Option<super::types::LogId>| id.map_or(0, |id| id.index);
-            (index(&metrics.last_applied), index(&metrics.snapshot))
+            (index(&metrics.last_applied), index(&metrics.snapshot), index(&metrics.purged))
         };
-        if applied > snapshot {
-            self.raft.trigger().snapshot().await
-        } else {
+        // What a snapshot holds already goes first: where changes never cease, there is always something newer.
+        if snapshot > purged {
             // Who lacks these entries gets the snapshot.
             self.raft.trigger().purge_log(snapshot).await
+        } else if applied > snapshot {
+            self.raft.trigger().snapshot().await
+        } else {
+            // The rest stands in the file that is being written.
+            Ok(())
         }
     }
 }
