@@ -97,7 +97,7 @@ impl Seeking {
             self.refused.send_replace(Some(causes(&error)));
             return;
         }
-        self.settle().await;
+        self.settle(known.is_none()).await;
         let (_, _, cluster) = self.finder.identity.who();
         let seeker = self.seeker();
         loop {
@@ -128,7 +128,7 @@ impl Seeking {
     }
 
     /// Says what the state does not know yet: the cluster's id, its first token, and this node.
-    async fn settle(&self) {
+    async fn settle(&self, is_new: bool) {
         let (node, _, cluster) = self.finder.identity.who();
         let Some(cluster) = cluster else { return };
         loop {
@@ -136,7 +136,7 @@ impl Seeking {
             let state = self.handle.state();
             if state.cluster().is_none() {
                 self.say(Command::Form { cluster }).await;
-            } else if self.lacks_a_token(&state, node) {
+            } else if self.lacks_a_token(&state, node, is_new) {
                 self.make_token().await;
             } else if state.members().get(&node) != Some(&self.member) {
                 self.say(Command::PutMember(node, self.member.clone())).await;
@@ -164,10 +164,11 @@ impl Seeking {
         }
     }
 
-    /// Whether nobody has a token yet, and this node is the one that makes it: nothing was declared so far either.
-    fn lacks_a_token(&self, state: &State, node: NodeId) -> bool {
+    /// Whether nobody has a token yet, and this node is the one that makes it: in the process that formed the cluster, or,
+    /// if that one died first, while nothing was declared.
+    fn lacks_a_token(&self, state: &State, node: NodeId, is_new: bool) -> bool {
         let is_first = self.handle.vitals().voters.first().is_some_and(|(id, _)| *id == node);
-        is_first && state.admin_tokens().is_empty() && state.revision() == Revision(0)
+        is_first && state.admin_tokens().is_empty() && (is_new || state.revision() == Revision(0))
     }
 
     /// Makes the first token, and shows it once it works.
