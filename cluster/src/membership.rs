@@ -88,6 +88,8 @@ pub fn plan(members: &Members, behind: &BTreeMap<NodeId, u64>, change: &Reshape)
             let is_out = !is_member(old);
             match (voters.contains(old), voters.contains(new)) {
                 (false, true) if is_out => Ok(Plan::Done),
+                // The leader died between the two halves of this change, and whoever finished it let the node stay.
+                (false, true) => Ok(Plan::Drop(*old)),
                 (true, false) if is_member(new) => {
                     let mut next = voters.clone();
                     next.remove(old);
@@ -95,7 +97,7 @@ pub fn plan(members: &Members, behind: &BTreeMap<NodeId, u64>, change: &Reshape)
                     Ok(wait_for(&[*new], voters, behind).unwrap_or(Plan::Voters { voters: next, stay: false }))
                 }
                 (true, false) => Err(format!("node {new} is no member")),
-                (_, true) => Err(format!("node {new} has a vote already")),
+                (true, true) => Err(format!("node {new} has a vote already")),
                 (false, false) => Err(format!("node {old} has no vote to give")),
             }
         }
@@ -174,6 +176,7 @@ mod tests {
         assert_eq!(replace(3, 4), voters([1, 2, 4], false));
         assert!(matches!(replace(3, 6), Ok(Plan::Wait(_))));
         assert_eq!(replace(9, 3), Ok(Plan::Done));
+        assert_eq!(replace(4, 3), Ok(Plan::Drop(NodeId(4))), "what is left of one that was finished by another leader");
         assert!(replace(1, 2).is_err());
         assert!(replace(4, 5).is_err());
         assert!(replace(1, 9).is_err());
