@@ -277,3 +277,19 @@ async fn a_follower_that_comes_back_with_an_older_disk_takes_nobody_down() {
         assert!(!crew.log(other).contains("panicked"), "{}", crew.log(other));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_tried_again_at_another_node_is_made_once() {
+    let crew = Crew::start(program(), 3).await;
+    put_key(&crew, 0, "once").await;
+    let mut hashes = std::collections::BTreeSet::new();
+
+    for at in [0, 1, 2] {
+        let client = crew.admin(at).header("idempotency-key", "the-same");
+        let reply = client.post("/admin/v1/keys/once/rotate", json!({})).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        hashes.insert(reply.json()["hash_prefix"].as_str().unwrap().to_owned());
+    }
+
+    assert_eq!(hashes.len(), 1, "{hashes:?}");
+}

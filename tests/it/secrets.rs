@@ -37,6 +37,9 @@ async fn no_secret_is_written_in_clear_anywhere() {
         crew.run(at);
     }
     crew.all_ready().await;
+    // Made where nobody has one yet, so before this test makes others.
+    let is_shown = || (0..3).any(|at| crew.log(at).contains("admin token of this cluster: "));
+    troupe_tests::until("the first token is shown", is_shown).await;
 
     // By every road a secret can take.
     let spec = json!({

@@ -17,7 +17,7 @@ use troupe_cluster::{Handle, State};
 use troupe_proto::command::{Command, Note, Refusal, Reply};
 use troupe_proto::id::{AdminTokenId, ClusterId, NodeId, Revision};
 use troupe_proto::member::{Member, VERSION};
-use troupe_proto::secret::KeyHash;
+use troupe_proto::secret::{KeyHash, Secret};
 use troupe_proto::token::{AdminToken, Role};
 
 use super::identity::Identity;
@@ -131,13 +131,24 @@ impl Seeking {
     async fn settle(&self, is_new: bool) {
         let (node, _, cluster) = self.finder.identity.who();
         let Some(cluster) = cluster else { return };
+        let mut made: Option<Secret<String>> = None;
         loop {
             self.move_if_moved(node).await;
             let state = self.handle.state();
+            // Shown once the state holds it, which it may although its proposal had no answer.
+            if let Some(secret) = made.take_if(|secret| holds(&state, secret)) {
+                (self.show)(secret.expose());
+            }
             if state.cluster().is_none() {
                 self.say(Command::Form { cluster }).await;
-            } else if self.lacks_a_token(&state, node, is_new) {
-                self.make_token().await;
+            } else if made.is_some() || self.lacks_a_token(&state, node, is_new) {
+                let Some(secret) = made.take().or_else(|| new_admin_token().ok()) else {
+                    return tracing::error!("the system has no randomness");
+                };
+                let hash = KeyHash::of(secret.expose().as_bytes());
+                made = Some(secret);
+                let token = AdminToken { hash, role: Role::Admin, expires: None };
+                self.say(Command::PutAdminToken(AdminTokenId::new(FIRST_TOKEN), token)).await;
             } else if state.members().get(&node) != Some(&self.member) {
                 self.say(Command::PutMember(node, self.member.clone())).await;
             } else {
@@ -171,33 +182,22 @@ impl Seeking {
         is_first && state.admin_tokens().is_empty() && (is_new || state.revision() == Revision(0))
     }
 
-    /// Makes the first token, and shows it once it works.
-    async fn make_token(&self) {
-        let Ok(secret) = new_admin_token() else { return tracing::error!("the system has no randomness") };
-        let hash = KeyHash::of(secret.expose().as_bytes());
-        let made = AdminToken { hash, role: Role::Admin, expires: None };
-        if self.say(Command::PutAdminToken(AdminTokenId::new(FIRST_TOKEN), made)).await {
-            (self.show)(secret.expose());
-        }
-    }
-
-    /// Says one thing; whether the cluster took it.
-    async fn say(&self, command: Command) -> bool {
+    /// Says one thing.
+    async fn say(&self, command: Command) {
         let actor = format!("node {}", self.member.name);
         let note = Note { actor, reason: "tells of itself".to_owned(), at: clock::unix_millis(), ..Note::default() };
         match self.handle.propose(note, command).await {
-            Ok(Reply::Applied(_) | Reply::Repeated(_)) => true,
-            Ok(Reply::Refused(Refusal::Formed(_))) => false,
-            Ok(Reply::Refused(refusal)) => {
-                tracing::error!(%refusal, "the cluster does not take this node's word");
-                false
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the cluster does not hear this node yet");
-                false
-            }
+            Ok(Reply::Applied(_) | Reply::Repeated(_) | Reply::Refused(Refusal::Formed(_))) => {}
+            Ok(Reply::Refused(refusal)) => tracing::error!(%refusal, "the cluster does not take this node's word"),
+            Err(error) => tracing::debug!(%error, "the cluster does not hear this node yet"),
         }
     }
+}
+
+/// Whether the state holds this as its first token.
+fn holds(state: &State, secret: &Secret<String>) -> bool {
+    let hash = KeyHash::of(secret.expose().as_bytes());
+    state.admin_token_by_hash(&hash).is_some()
 }
 
 impl Found for Finder {
