@@ -139,6 +139,9 @@ async fn change(admin: std::net::SocketAddr, name: &str) -> Fate {
     }
 }
 
+/// How often the nodes are asked for the hash of their state.
+const SETTLES: u32 = 25;
+
 /// What is wrong with a crew after its changes; nothing, if all is well.
 ///
 /// Each acknowledged key is there, each refused one is not, none was made twice, and the nodes hold the same state.
@@ -158,9 +161,19 @@ pub async fn verdict(crew: &Crew, ledger: &Ledger) -> Vec<String> {
                 (Fate::Acknowledged | Fate::Refused | Fate::Unknown, _) => {}
             }
         }
-        let status = crew.ask(at, Method::GET, "/admin/v1/cluster?hash=true", None).await;
-        let status = status.map(|reply| reply.json()).unwrap_or_default();
-        hashes.insert(status["state_hash"].as_str().unwrap_or("none").to_owned());
+    }
+    // A node that has just started still tells of itself, so they are asked until they stand at one entry.
+    for _ in 0..SETTLES {
+        hashes.clear();
+        for at in 0..crew.nodes.len() {
+            let status = crew.ask(at, Method::GET, "/admin/v1/cluster?hash=true", None).await;
+            let status = status.map(|reply| reply.json()).unwrap_or_default();
+            hashes.insert(status["state_hash"].as_str().unwrap_or("none").to_owned());
+        }
+        if hashes.len() == 1 {
+            break;
+        }
+        sleep(Duration::from_millis(200)).await;
     }
     if hashes.len() != 1 || hashes.contains("none") {
         wrong.push(format!("the nodes' states have the hashes {hashes:?}"));
