@@ -384,7 +384,7 @@ async fn large_commands_reach_all_nodes_and_too_large_ones_none() {
     assert!(first.is_ok() && second.is_ok() && third.is_ok(), "{first:?} {second:?} {third:?}");
     assert!(matches!(fourth, Err(ProposeError::Unencodable(_))), "{fourth:?}");
     for node in 1..=3 {
-        world.node(node).read_index().await.unwrap();
+        assert_eq!(world.node(node).read_index().await, Ok(()), "{node}: {:?}", *world.node(node).stopped().borrow());
         assert_eq!(world.node(node).state().sum, 7);
     }
 }
