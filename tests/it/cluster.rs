@@ -95,7 +95,8 @@ async fn a_key_made_at_one_node_works_at_another_at_once_and_a_revoked_one_nowhe
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_go_on_when_the_leader_dies_and_none_is_lost_or_made_twice() {
     let mut crew = Crew::start(program(), 3).await;
-    let pace = Pace { tasks: 2, changes: 150, pause: Duration::from_millis(20), prefix: "c".to_owned() };
+    let pace =
+        Pace { tasks: 2, changes: 150, pause: Duration::from_millis(20), prefix: "c".to_owned(), shared: Some(7) };
     let writers = Writers::start(&crew, &pace);
     for _ in 0..2 {
         let at = crew.some_leader().await;
@@ -116,7 +117,8 @@ async fn writes_go_on_when_the_leader_dies_and_none_is_lost_or_made_twice() {
 async fn all_killed_under_writes_come_back_with_every_acknowledged_change() {
     let mut crew = Crew::start(program(), 3).await;
     for round in 0..2 {
-        let pace = Pace { tasks: 4, changes: u64::MAX, pause: Duration::ZERO, prefix: format!("r{round}-") };
+        let pace =
+            Pace { tasks: 4, changes: u64::MAX, pause: Duration::ZERO, prefix: format!("r{round}-"), shared: None };
         let writers = Writers::start(&crew, &pace);
         sleep(Duration::from_millis(700)).await;
         for at in [2, 0, 1] {
@@ -207,7 +209,8 @@ async fn a_node_alone_is_a_cluster_too() {
 async fn a_leader_that_is_told_to_stop_hands_over_first() {
     let mut crew = Crew::start(program(), 3).await;
     let at = crew.some_leader().await;
-    let pace = Pace { tasks: 1, changes: u64::MAX, pause: Duration::from_millis(10), prefix: "h".to_owned() };
+    let pace =
+        Pace { tasks: 1, changes: u64::MAX, pause: Duration::from_millis(10), prefix: "h".to_owned(), shared: None };
     let writers = Writers::start(&crew, &pace);
     sleep(Duration::from_millis(300)).await;
 

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 use troupe_node::clock;
 
-use crate::crew::{ADMIN, Crew, attempt};
+use crate::crew::{ADMIN, Crew, attempt_with};
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,10 @@ pub enum Fate {
 /// Changes that were sent, and what was said about them.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// By the name of the key that each one makes.
+    /// By the name of the change, which is also that of the key it makes unless changes share their keys.
     pub fates: BTreeMap<String, Fate>,
+    /// Whether changes share their keys.
+    pub are_shared: bool,
     /// When each acknowledgement came.
     pub acknowledged: Vec<Instant>,
 }
@@ -55,7 +57,7 @@ impl Ledger {
     }
 }
 
-/// A task that goes on making keys, each under a name of its own, until it is told to stop or has made enough.
+/// Tasks that go on changing keys until they are told to stop or have made enough changes.
 pub struct Writers {
     ledger: Arc<Mutex<Ledger>>,
     stop: Arc<AtomicBool>,
@@ -73,12 +75,16 @@ pub struct Pace {
     pub pause: Duration,
     /// What the names begin with.
     pub prefix: String,
+    /// How many keys the changes share, each giving one of them another secret: a change that takes effect twice, with
+    /// another one in between, is then two lines of the audit. Without it each makes a key of its own.
+    pub shared: Option<u64>,
 }
 
 impl Writers {
     /// Begins. Changes go to the nodes in turn.
     pub fn start(crew: &Crew, pace: &Pace) -> Self {
-        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let are_shared = pace.shared.is_some();
+        let ledger = Arc::new(Mutex::new(Ledger { are_shared, ..Ledger::default() }));
         let stop = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicU64::new(0));
         let nodes: Arc<[_]> = crew.nodes.iter().map(|seat| seat.admin).collect();
@@ -92,8 +98,10 @@ impl Writers {
                         return;
                     }
                     let name = format!("{}{number}", pace.prefix);
+                    let key =
+                        pace.shared.map_or_else(|| name.clone(), |keys| format!("{}-{}", pace.prefix, number % keys));
                     let node = nodes[usize::try_from(number).unwrap_or(0) % nodes.len()];
-                    let fate = change(node, &name).await;
+                    let fate = change(node, &name, &key).await;
                     let now = clock::now();
                     let mut ledger = ledger.lock().await;
                     ledger.fates.insert(name, fate);
@@ -126,11 +134,11 @@ impl Writers {
     }
 }
 
-/// Makes a key at one node.
-async fn change(admin: std::net::SocketAddr, name: &str) -> Fate {
+/// Makes a key at one node, or gives it another secret. The audit names the change as its reason.
+async fn change(admin: std::net::SocketAddr, name: &str, key: &str) -> Fate {
     let body = json!({ "secret": format!("sk-of-{name}") }).to_string();
-    let path = format!("/admin/v1/keys/{name}");
-    match attempt(admin, Method::PUT, &path, ADMIN, body).await {
+    let path = format!("/admin/v1/keys/{key}");
+    match attempt_with(admin, Method::PUT, &path, ADMIN, &[("x-troupe-reason", name)], body).await {
         Some(reply) if matches!(reply.status, 200 | 201) => Fate::Acknowledged,
         Some(reply) if reply.status == 504 => Fate::Unknown,
         Some(_) => Fate::Refused,
@@ -144,24 +152,32 @@ const SETTLES: u32 = 25;
 
 /// What is wrong with a crew after its changes; nothing, if all is well.
 ///
-/// Each acknowledged key is there, each refused one is not, none was made twice, and the nodes hold the same state.
+/// Each acknowledged change is there, no refused one is, none took effect twice, and the nodes hold the same state.
 pub async fn verdict(crew: &Crew, ledger: &Ledger) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut hashes = BTreeSet::new();
     for at in 0..crew.nodes.len() {
         let name = &crew.nodes[at].name;
-        let Some(held) = keys(crew, at).await else {
-            wrong.push(format!("{name} does not list its keys"));
+        let held = if ledger.are_shared { audited(crew, at).await } else { keys(crew, at).await };
+        let Some(held) = held else {
+            wrong.push(format!("{name} does not list what it holds"));
             continue;
         };
-        for (key, fate) in &ledger.fates {
-            match (fate, held.contains(key)) {
-                (Fate::Acknowledged, false) => wrong.push(format!("{name} lost {key}, which was acknowledged")),
-                (Fate::Refused, true) => wrong.push(format!("{name} has {key}, which was refused")),
+        for (change, fate) in &ledger.fates {
+            match (fate, held.get(change).copied().unwrap_or_default()) {
+                (Fate::Acknowledged, 0) => wrong.push(format!("{name} lost {change}, which was acknowledged")),
+                (Fate::Refused, 1..) => wrong.push(format!("{name} has {change}, which was refused")),
+                (_, times @ 2..) => wrong.push(format!("{name} has {change} {times} times")),
                 (Fate::Acknowledged | Fate::Refused | Fate::Unknown, _) => {}
             }
         }
     }
+    wrong.extend(apart(crew).await);
+    wrong
+}
+
+/// That the nodes do not hold the same state, if so.
+async fn apart(crew: &Crew) -> Option<String> {
+    let mut hashes = BTreeSet::new();
     // A node that has just started still tells of itself, so they are asked until they stand at one entry.
     for _ in 0..SETTLES {
         hashes.clear();
@@ -175,24 +191,33 @@ pub async fn verdict(crew: &Crew, ledger: &Ledger) -> Vec<String> {
         }
         sleep(Duration::from_millis(200)).await;
     }
-    if hashes.len() != 1 || hashes.contains("none") {
-        wrong.push(format!("the nodes' states have the hashes {hashes:?}"));
-    }
-    wrong
+    let are_apart = hashes.len() != 1 || hashes.contains("none");
+    are_apart.then(|| format!("the nodes' states have the hashes {hashes:?}"))
 }
 
 /// The names of all keys, as one node lists them.
-async fn keys(crew: &Crew, at: usize) -> Option<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
-    let mut after = String::new();
+async fn keys(crew: &Crew, at: usize) -> Option<BTreeMap<String, u32>> {
+    counted(crew, at, "/admin/v1/keys?limit=1000", "after", "name").await
+}
+
+/// The reasons of all changes, and how often each one stands in one node's audit.
+async fn audited(crew: &Crew, at: usize) -> Option<BTreeMap<String, u32>> {
+    counted(crew, at, "/admin/v1/audit?limit=1000", "from", "reason").await
+}
+
+/// How often each value of a member stands in a list, read page by page.
+async fn counted(crew: &Crew, at: usize, path: &str, cursor: &str, member: &str) -> Option<BTreeMap<String, u32>> {
+    let mut counts = BTreeMap::new();
+    let mut from = if cursor == "from" { "&from=0".to_owned() } else { String::new() };
     loop {
-        let path = format!("/admin/v1/keys?limit=1000{after}");
+        let path = format!("{path}{from}");
         let page = crew.ask(at, Method::GET, &path, None).await.filter(|reply| reply.status == 200)?.json();
-        let items = page["items"].as_array()?;
-        names.extend(items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)));
+        for value in page["items"].as_array()?.iter().filter_map(|item| item[member].as_str()) {
+            *counts.entry(value.to_owned()).or_default() += 1;
+        }
         match page["next"].as_str() {
-            Some(next) => after = format!("&after={next}"),
-            None => return Some(names),
+            Some(next) => from = format!("&{cursor}={next}"),
+            None => return Some(counts),
         }
     }
 }

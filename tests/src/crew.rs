@@ -286,16 +286,31 @@ pub async fn attempt(
     key: &str,
     body: impl Into<Bytes>,
 ) -> Option<Reply> {
+    attempt_with(address, method, path, key, &[], body).await
+}
+
+/// As [`attempt`], with further headers.
+pub async fn attempt_with(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    key: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Option<Reply> {
+    let mut request = Request::builder().method(method).uri(path).header("host", address.to_string());
+    if !key.is_empty() {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.header("content-type", "application/json").body(Full::new(body.into())).ok()?;
     let work = async {
         let tcp = TcpStream::connect(address).await.ok()?;
         tcp.set_nodelay(true).ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await.ok()?;
         let running = tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header("host", address.to_string());
-        if !key.is_empty() {
-            request = request.header("authorization", format!("Bearer {key}"));
-        }
-        let request = request.header("content-type", "application/json").body(Full::new(body.into())).ok()?;
         let (head, body) = sender.send_request(request).await.ok()?.into_parts();
         let body = body.collect().await.ok()?.to_bytes();
         running.abort();

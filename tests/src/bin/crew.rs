@@ -73,7 +73,8 @@ async fn kills(rounds: u64) -> bool {
     let mut crew = Crew::start(&program(), 3).await;
     let mut is_good = true;
     for round in 1..=rounds {
-        let pace = Pace { tasks: 8, changes: u64::MAX, pause: Duration::ZERO, prefix: format!("r{round}-") };
+        let pace =
+            Pace { tasks: 8, changes: u64::MAX, pause: Duration::ZERO, prefix: format!("r{round}-"), shared: None };
         let writers = Writers::start(&crew, &pace);
         sleep(Duration::from_millis(200 + clock::dice() % 1500)).await;
         for at in [0, 1, 2] {
@@ -101,7 +102,7 @@ async fn kills(rounds: u64) -> bool {
 /// Changes sent to the nodes in turn while the leader is killed again and again.
 async fn churn(changes: u64) -> bool {
     let mut crew = Crew::start(&program(), 3).await;
-    let pace = Pace { tasks: 2, changes, pause: Duration::from_millis(50), prefix: "c".to_owned() };
+    let pace = Pace { tasks: 2, changes, pause: Duration::from_millis(50), prefix: "c".to_owned(), shared: Some(7) };
     let writers = Writers::start(&crew, &pace);
     let mut kills = Vec::new();
     while !writers.is_done() {
