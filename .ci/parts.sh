@@ -9,6 +9,12 @@ names=()
 results=()
 seconds=()
 failures=0
+# Where the programs of drills and simulations are.
+drills=${CARGO_TARGET_DIR:-target}/drill
+
+build_drills() {
+    cargo build --profile drill -p troupe-tests --bins
+}
 
 # part NAME COMMAND...: runs a command, keeps its output, and goes on whatever became of it.
 part() {
