@@ -128,7 +128,7 @@ fn talk() -> Vec<Vec<u8>> {
         encode(&Answer::AppendedTo(Some(at))).unwrap(),
         encode(&piece).unwrap(),
         encode(&PieceAnswer::Done(vote)).unwrap(),
-        encode(&Forward::Propose { command: command.into(), within_ms: 5 }).unwrap(),
+        encode(&Forward::Propose { command: command.into(), term: 7, within_ms: 5 }).unwrap(),
         encode(&Forward::Reshape { change: reshape, within_ms: 5 }).unwrap(),
         encode(&Forwarded::Refused("no".to_owned())).unwrap(),
         encode(&forming::Ask::Enter { token: Some("t".to_owned()), csr_pem: None, member }).unwrap(),

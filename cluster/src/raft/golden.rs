@@ -86,7 +86,7 @@ fn check_all(golden: &mut Golden) {
     golden.check("piece-answer/done", &PieceAnswer::Done(vote(true)));
     golden.check("piece-answer/unable", &PieceAnswer::Unable);
 
-    golden.check("forward/propose", &Forward::Propose { command: (*b"a command").into(), within_ms: 5_000 });
+    golden.check("forward/propose", &Forward::Propose { command: (*b"a command").into(), term: 7, within_ms: 5_000 });
     golden.check("forward/read-index", &Forward::ReadIndex);
     for (name, change) in [
         ("add-learner", Reshape::AddLearner { node: NodeId(4), peer: "node-4:9080".to_owned() }),

@@ -123,6 +123,9 @@ pub enum Forward {
     Propose {
         /// In its envelope.
         command: Arc<[u8]>,
+        /// In which term the leader leads, as far as whoever asks knows. It writes in no other: a copy of this that
+        /// comes late, after it was answered that this node does not lead, is not written when it leads again.
+        term: u64,
         /// How long whoever asks waits, in milliseconds.
         within_ms: u32,
     },

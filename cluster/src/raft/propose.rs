@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
+use openraft::errors::{ClientWriteError, ForwardToLeader};
+use openraft::impls::ProgressResponder;
 use tokio::time::{Instant, timeout, timeout_at};
 use troupe_proto::id::NodeId;
 use troupe_proto::wire;
@@ -15,7 +16,7 @@ use super::Inner;
 use super::machine::{LONG_BYTES, Published};
 use super::message::{Forward, Forwarded};
 use super::settings::more_for;
-use super::types::{Bytes, Types};
+use super::types::{Bytes, LeaderId, Types};
 use crate::clock;
 use crate::consensus::{Machine, ProposeError};
 use crate::transport::{CallError, Class};
@@ -55,7 +56,7 @@ impl<M: Machine> Inner<M> {
         // A copy that was sent stays where it is: once one may stand in a log, nobody can say that none does.
         let mut may_stand = false;
         loop {
-            let step = match self.write_here(Bytes(Arc::clone(&bytes)), deadline).await {
+            let step = match self.write_here(Bytes(Arc::clone(&bytes)), None, deadline).await {
                 Step::Elsewhere(Some((leader, address))) if leader != self.me => {
                     self.write_there(leader, &address, &bytes, deadline).await
                 }
@@ -78,27 +79,35 @@ impl<M: Machine> Inner<M> {
         }
     }
 
-    /// Puts a command into the log if this node leads.
-    pub(super) async fn write_here(&self, command: Bytes, deadline: Instant) -> Step {
-        match timeout_at(deadline, self.raft.client_write(command)).await {
-            Ok(Ok(response)) => Step::Done { index: response.log_id.index, reply: response.data.0 },
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
-                Step::Elsewhere(leader(forward))
+    /// Puts a command into the log if this node leads, in `term` if one is given.
+    pub(super) async fn write_here(&self, command: Bytes, term: Option<u64>, deadline: Instant) -> Step {
+        let written = async {
+            let (responder, answer) = ProgressResponder::complete_only();
+            let mut write = self.raft.write(command).responder(responder);
+            if let Some(term) = term {
+                write = write.with_leader(LeaderId::new(term));
             }
-            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) | Err(_) => Step::Maybe,
+            write.await.map_err(|_fatal| ())?;
+            answer.await.map_err(|_gone| ())
+        };
+        match timeout_at(deadline, written).await {
+            Ok(Ok(Ok(response))) => Step::Done { index: response.log_id.index, reply: response.data.0 },
+            Ok(Ok(Err(ClientWriteError::ForwardToLeader(forward)))) => Step::Elsewhere(leader(forward)),
+            Ok(Ok(Err(ClientWriteError::LogEntryDiscarded(_)))) | Err(_) => Step::Maybe,
             // Of changes of membership only.
-            Ok(Err(RaftError::APIError(
-                ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
-            ))) => Step::Elsewhere(None),
+            Ok(Ok(Err(ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)))) => {
+                Step::Elsewhere(None)
+            }
             // It may have been written before consensus stopped; `Maybe` makes the caller say so, and the next try
             // finds that nothing runs here.
-            Ok(Err(RaftError::Fatal(_))) => Step::Stopped,
+            Ok(Err(())) => Step::Stopped,
         }
     }
 
     async fn write_there(&self, leader: NodeId, address: &str, command: &Arc<[u8]>, deadline: Instant) -> Step {
         let within = deadline.saturating_duration_since(clock::now());
-        let ask = Forward::Propose { command: Arc::clone(command), within_ms: millis(within) };
+        let Some(term) = self.term_of(leader) else { return Step::Elsewhere(None) };
+        let ask = Forward::Propose { command: Arc::clone(command), term, within_ms: millis(within) };
         match self.forward(leader, address, &ask, within).await {
             Ok(Forwarded::Applied { index, reply }) => Step::Done { index, reply },
             Ok(Forwarded::NotLeading) | Err(Unsent::Certainly) => Step::Elsewhere(None),
@@ -113,14 +122,21 @@ impl<M: Machine> Inner<M> {
         }
     }
 
-    /// Puts another node's command into the log if this node leads, and can read it: an entry that it could not would
+    /// In which term a node leads, as far as this one knows.
+    fn term_of(&self, leader: NodeId) -> Option<u64> {
+        let metrics = self.raft.server_metrics();
+        let vote = metrics.borrow_watched().vote;
+        (vote.is_committed() && vote.leader_id.voted_for == leader).then_some(vote.leader_id.term)
+    }
+
+    /// Puts another node's command into the log if this node leads in `term`, and can read it: an entry that it could not would
     /// stop it, and each node like it.
-    pub(super) async fn write_for_other(&self, command: Arc<[u8]>, deadline: Instant) -> Step {
+    pub(super) async fn write_for_other(&self, command: Arc<[u8]>, term: u64, deadline: Instant) -> Step {
         let checked = Arc::clone(&command);
         let check = move || wire::decode::<M::Command>(&checked).map(drop).map_err(io::Error::other);
         let is_readable = if command.len() > LONG_BYTES { self.work.run(check).await } else { check() };
         match is_readable {
-            Ok(()) => self.write_here(Bytes(command), deadline).await,
+            Ok(()) => self.write_here(Bytes(command), Some(term), deadline).await,
             Err(error) => {
                 tracing::error!(%error, "another node proposes what this one cannot read; is it of a later version?");
                 Step::Elsewhere(None)

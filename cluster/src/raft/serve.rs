@@ -135,9 +135,9 @@ impl<M: Machine> Inner<M> {
 
     async fn answer_forward(&self, ask: Forward) -> Forwarded {
         match ask {
-            Forward::Propose { command, within_ms } => {
+            Forward::Propose { command, term, within_ms } => {
                 let deadline = clock::now() + Duration::from_millis(within_ms.into());
-                match self.write_for_other(command, deadline).await {
+                match self.write_for_other(command, term, deadline).await {
                     Step::Done { index, reply } => Forwarded::Applied { index, reply },
                     Step::Elsewhere(_) => Forwarded::NotLeading,
                     Step::Maybe => Forwarded::Unknown,

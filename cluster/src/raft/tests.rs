@@ -14,7 +14,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use troupe_proto::id::NodeId;
-use troupe_proto::wire::Message;
+use troupe_proto::wire::{self, Message};
 
 use super::counter::{Add, Counter, Sum, add};
 use super::propose::Step;
@@ -343,11 +343,33 @@ async fn what_the_leader_cannot_read_never_gets_into_the_log() {
     let before = world.node(1).vitals().last_log;
 
     let deadline = clock::now() + Duration::from_secs(5);
-    let step = world.node(1).inner.write_for_other(Arc::from(*b"not a command"), deadline).await;
+    let step = world.node(1).inner.write_for_other(Arc::from(*b"not a command"), 1, deadline).await;
 
     assert!(matches!(step, Step::Elsewhere(None)));
     assert_eq!(world.node(1).vitals().last_log, before);
     assert_eq!(*world.node(1).stopped().borrow(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_for_the_leader_of_another_term_is_not_written() {
+    let world = World::with(fast(), 1).await;
+    world.form(1).await;
+    world.leader().await;
+    let term = world.node(1).vitals().term;
+    let command: Arc<[u8]> = wire::encode(&add(1)).unwrap().into();
+    let before = world.node(1).vitals().last_log;
+
+    for other in [0, term - 1, term + 1] {
+        let deadline = clock::now() + Duration::from_secs(5);
+        let step = world.node(1).inner.write_for_other(Arc::clone(&command), other, deadline).await;
+        assert!(matches!(step, Step::Elsewhere(_)), "{other}");
+    }
+    assert_eq!(world.node(1).vitals().last_log, before);
+
+    let deadline = clock::now() + Duration::from_secs(5);
+    let step = world.node(1).inner.write_for_other(command, term, deadline).await;
+    assert!(matches!(step, Step::Done { .. }));
+    assert_eq!(world.node(1).state().sum, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -359,7 +381,7 @@ async fn an_entry_that_cannot_be_read_stops_the_node() {
     assert_eq!(*stopped.borrow(), None);
 
     let deadline = clock::now() + Duration::from_secs(5);
-    let _step = world.node(1).inner.write_here(Bytes(Arc::from(*b"not a command")), deadline).await;
+    let _step = world.node(1).inner.write_here(Bytes(Arc::from(*b"not a command")), None, deadline).await;
 
     let why = timeout(Duration::from_secs(5), stopped.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
     assert!(matches!(why, Some(Stopped::Failed(_))), "{why:?}");
