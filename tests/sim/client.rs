@@ -180,16 +180,15 @@ pub async fn operate(world: Arc<World>, host: usize, running: Running, mut rng: 
                 let removed = running.handle.propose(note, Command::RemoveMember(repair.old)).await;
                 let mut inner = world.lock();
                 inner.record.tell(format_args!("{} takes {} out: {removed:?}", name(host), repair.old));
-                if matches!(removed, Ok(Reply::Applied(_))) {
-                    inner.repair = None;
-                }
+                let is_over = matches!(removed, Ok(Reply::Applied(_)));
+                inner.repair.take_if(|current| is_over && *current == repair);
                 continue;
             }
         };
         let mut inner = world.lock();
         inner.record.tell(format_args!("{} replaces {}, step {}: {step:?}", name(host), repair.old, repair.done));
-        // Another host may have been as fast.
-        if let Some(current) = inner.repair.as_mut().filter(|current| step.is_ok() && current.done == repair.done) {
+        // Another host may have been as fast, and the next repair may have begun meanwhile.
+        if let Some(current) = inner.repair.as_mut().filter(|current| step.is_ok() && **current == repair) {
             current.done += 1;
         }
     }

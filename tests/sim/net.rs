@@ -63,12 +63,19 @@ impl Links for SimLinks {
         async move {
             let (from, word, sum) = (name(self.host), class.word(), hex(&Sha256::digest(&body)[..4]));
             self.world.lock().record.step(format_args!("{from} calls {address} {word} {sum}, {} bytes", body.len()));
+            // Says that the call never left the host, or says nothing and is dropped.
+            let (stayed, has_stayed) = tokio::sync::oneshot::channel();
             if let Some(later) = self.again(class, &body) {
                 let (inner, world, body, address) =
                     (Arc::clone(&self.inner), Arc::clone(&self.world), body.clone(), address.clone());
                 let (host, sum) = (self.host, sum.clone());
                 tokio::spawn(async move {
-                    tokio::time::sleep(later).await;
+                    let until = tokio::time::Instant::now() + later;
+                    // What was never on its way cannot come late.
+                    if has_stayed.await.is_ok() {
+                        return;
+                    }
+                    tokio::time::sleep_until(until).await;
                     let came_to = inner.call(to, &address, class, body, Duration::from_secs(2)).await;
                     let mut world = world.lock();
                     let came_to = came_to.map(|answer| answer.len());
@@ -77,6 +84,11 @@ impl Links for SimLinks {
                 });
             }
             let answer = self.inner.call(to, &address, class, body, within).await;
+            match answer {
+                Ok(_) | Err(CallError::Lost | CallError::Deadline) => drop(stayed),
+                // If no copy was to be made nobody listens.
+                Err(_) => drop(stayed.send(())),
+            }
             let came_to = match &answer {
                 Ok(answer) => format!("{}, {} bytes", hex(&Sha256::digest(answer)[..4]), answer.len()),
                 Err(error) => error.to_string(),
