@@ -24,6 +24,10 @@ impl Machine for State {
         Self::apply(self, index, entry)
     }
 
+    fn is_from(from: NodeId, entry: &Entry) -> bool {
+        entry.origin.node == from
+    }
+
     fn version(&self) -> u64 {
         self.changes()
     }

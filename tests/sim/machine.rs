@@ -8,6 +8,7 @@ use troupe_cluster::State;
 use troupe_cluster::consensus::{Consensus, Machine, Proposal, Read, Reshape, Reshaping, Vitals};
 use troupe_cluster::raft::Raft;
 use troupe_proto::command::{Command, Entry, Reply};
+use troupe_proto::id::NodeId;
 use troupe_proto::wire::WireError;
 
 use super::plan::Plant;
@@ -66,6 +67,10 @@ impl Machine for Observed {
         let reply = Arc::make_mut(&mut self.state).apply(index, planted.as_ref().unwrap_or(entry));
         world.lock().applied(index, entry, &reply, before, &self.state);
         reply
+    }
+
+    fn is_from(from: NodeId, entry: &Entry) -> bool {
+        State::is_from(from, entry)
     }
 
     fn version(&self) -> u64 {

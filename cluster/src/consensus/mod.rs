@@ -28,6 +28,9 @@ pub trait Machine: Clone + Send + Sync + 'static {
     /// `index` is the entry's place in the log: it grows, not always by one.
     fn apply(&mut self, index: u64, command: &Self::Command) -> Self::Reply;
 
+    /// Whether a command that `from` sent is one that it may ask for: what says who asked must name `from` itself.
+    fn is_from(from: NodeId, command: &Self::Command) -> bool;
+
     /// Grows with each change that readers must see. A refused command need not change it.
     fn version(&self) -> u64;
 

@@ -105,7 +105,7 @@ impl Door {
             None => None,
             Some((csr, issuer)) => {
                 let validity = Validity::days((self.wall)().div_euclid(1000), CERTIFICATE_DAYS);
-                let signed = issuer.sign(&csr, Some(inside.cluster), validity);
+                let signed = issuer.sign(&csr, Some(inside.cluster), Some(from.node), validity);
                 let signed = signed.map_err(|error| Answer::Refused(format!("the request is not signed: {error}")))?;
                 Some((signed, issuer.pem().to_owned()))
             }

@@ -158,3 +158,13 @@ async fn the_audit_is_read_from_the_files_where_the_state_has_forgotten_it() {
     assert_eq!(indexes(None, None, 2).await, [1_099, 1_100]);
     assert_eq!(indexes(None, Some(3), 2).await, [2, 3]);
 }
+
+#[test]
+fn an_entry_is_from_the_node_that_its_number_names() {
+    let origin = troupe_proto::command::Origin { node: NodeId(4), incarnation: 1, seq: 1, settled: 1 };
+    let entry = Entry { origin, note: Note::default(), command: put_defaults(0) };
+
+    assert!(<State as Machine>::is_from(NodeId(4), &entry));
+    assert!(!<State as Machine>::is_from(NodeId(5), &entry));
+}
+

@@ -1,6 +1,7 @@
 //! A machine for tests: adds numbers, and remembers which.
 
 use bincode::{Decode, Encode};
+use troupe_proto::id::NodeId;
 use troupe_proto::wire::{self, Message, WireError};
 
 use crate::consensus::Machine;
@@ -45,6 +46,9 @@ impl Message for Sum {
     const LIMIT: usize = 64;
 }
 
+/// A number that nobody may add: it stands for a command in the name of another node.
+pub(crate) const FORGED: u64 = u64::MAX;
+
 impl Machine for Counter {
     type Command = Add;
     type Reply = Sum;
@@ -56,6 +60,10 @@ impl Machine for Counter {
             self.added.push(*number);
         }
         Sum(self.sum)
+    }
+
+    fn is_from(_from: NodeId, Add(number, _ballast): &Add) -> bool {
+        *number != FORGED
     }
 
     fn version(&self) -> u64 {

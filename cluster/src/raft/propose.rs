@@ -131,14 +131,18 @@ impl<M: Machine> Inner<M> {
 
     /// Puts another node's command into the log if this node leads in `term`, and can read it: an entry that it could not would
     /// stop it, and each node like it.
-    pub(super) async fn write_for_other(&self, command: Arc<[u8]>, term: u64, deadline: Instant) -> Step {
+    pub(super) async fn write_for_other(&self, from: NodeId, command: Arc<[u8]>, term: u64, deadline: Instant) -> Step {
         let checked = Arc::clone(&command);
-        let check = move || wire::decode::<M::Command>(&checked).map(drop).map_err(io::Error::other);
+        let check = move || {
+            let command = wire::decode::<M::Command>(&checked).map_err(io::Error::other)?;
+            // A node that speaks in another's name could use up that one's numbers, and fence it.
+            if M::is_from(from, &command) { Ok(()) } else { Err(io::Error::other("it is in the name of another node")) }
+        };
         let is_readable = if command.len() > LONG_BYTES { self.work.run(check).await } else { check() };
         match is_readable {
             Ok(()) => self.write_here(Bytes(command), Some(term), deadline).await,
             Err(error) => {
-                tracing::error!(%error, "another node proposes what this one cannot read; is it of a later version?");
+                tracing::error!(node = %from, %error, "another node proposes what this one does not take; is it of a later version?");
                 Step::Elsewhere(None)
             }
         }

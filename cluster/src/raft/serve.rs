@@ -49,7 +49,10 @@ impl<M: Machine> Service for Raft<M> {
                     let node = from.node;
                     answer(&from, &body, PieceAnswer::Unable, |piece| inner.take_piece(node, piece)).await
                 }
-                Class::Forward => answer(&from, &body, Forwarded::Unable, |ask| inner.answer_forward(ask)).await,
+                Class::Forward => {
+                    let node = from.node;
+                    answer(&from, &body, Forwarded::Unable, |ask| inner.answer_forward(node, ask)).await
+                }
                 // Whether somebody may join is not decided here.
                 Class::Join => Vec::new(),
             }
@@ -133,11 +136,11 @@ impl<M: Machine> Inner<M> {
         }
     }
 
-    async fn answer_forward(&self, ask: Forward) -> Forwarded {
+    async fn answer_forward(&self, from: NodeId, ask: Forward) -> Forwarded {
         match ask {
             Forward::Propose { command, term, within_ms } => {
                 let deadline = clock::now() + Duration::from_millis(within_ms.into());
-                match self.write_for_other(command, term, deadline).await {
+                match self.write_for_other(from, command, term, deadline).await {
                     Step::Done { index, reply } => Forwarded::Applied { index, reply },
                     Step::Elsewhere(_) => Forwarded::NotLeading,
                     Step::Maybe => Forwarded::Unknown,

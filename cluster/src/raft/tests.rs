@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use troupe_proto::id::NodeId;
 use troupe_proto::wire::{self, Message};
 
-use super::counter::{Add, Counter, Sum, add};
+use super::counter::{Add, Counter, FORGED, Sum, add};
 use super::propose::Step;
 use super::types::{Bytes, Entry, LogId, Types, Vote};
 use super::{FormError, Parts, Raft, Settings, Stopped, Work, salvage, start};
@@ -336,18 +336,25 @@ async fn a_command_that_no_log_can_hold_has_no_leader_and_one_that_some_log_may_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_leader_cannot_read_never_gets_into_the_log() {
+async fn what_the_leader_cannot_read_or_is_in_anothers_name_never_gets_into_the_log() {
     let world = World::with(Settings { propose_within: Duration::from_millis(300), ..fast() }, 1).await;
     world.form(1).await;
     world.leader().await;
     let before = world.node(1).vitals().last_log;
 
     let deadline = clock::now() + Duration::from_secs(5);
-    let step = world.node(1).inner.write_for_other(Arc::from(*b"not a command"), 1, deadline).await;
+    let forged = wire::encode(&add(FORGED)).unwrap();
+    for command in [&b"not a command"[..], &forged] {
+        let step = world.node(1).inner.write_for_other(NodeId(2), Arc::from(command), 1, deadline).await;
+        assert!(matches!(step, Step::Elsewhere(None)));
+    }
 
-    assert!(matches!(step, Step::Elsewhere(None)));
     assert_eq!(world.node(1).vitals().last_log, before);
     assert_eq!(*world.node(1).stopped().borrow(), None);
+
+    let own = wire::encode(&add(1)).unwrap();
+    let step = world.node(1).inner.write_for_other(NodeId(2), Arc::from(own), 1, deadline).await;
+    assert!(matches!(step, Step::Done { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -361,13 +368,13 @@ async fn a_command_for_the_leader_of_another_term_is_not_written() {
 
     for other in [0, term - 1, term + 1] {
         let deadline = clock::now() + Duration::from_secs(5);
-        let step = world.node(1).inner.write_for_other(Arc::clone(&command), other, deadline).await;
+        let step = world.node(1).inner.write_for_other(NodeId(2), Arc::clone(&command), other, deadline).await;
         assert!(matches!(step, Step::Elsewhere(_)), "{other}");
     }
     assert_eq!(world.node(1).vitals().last_log, before);
 
     let deadline = clock::now() + Duration::from_secs(5);
-    let step = world.node(1).inner.write_for_other(command, term, deadline).await;
+    let step = world.node(1).inner.write_for_other(NodeId(2), command, term, deadline).await;
     assert!(matches!(step, Step::Done { .. }));
     assert_eq!(world.node(1).state().sum, 1);
 }

@@ -11,13 +11,14 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use troupe_proto::id::{ClusterId, NodeId};
+use troupe_proto::id::NodeId;
 use troupe_proto::wire;
 
 use super::counts::Direction;
 use super::endpoint::Shared;
 use super::frame::{Frame, Kind};
 use super::stream::{Ended, Reader, Writer, frames};
+use super::tls::Shown;
 use super::{Accept, BoxedIo, Caller, Class, Rejected, Service, hello};
 
 /// How long to wait after the system had no connection to give, such as for want of file descriptors.
@@ -158,7 +159,7 @@ async fn shake(doors: &Arc<Doors>, io: BoxedIo) -> Result<Guest, Rejected> {
     let shared = &doors.shared;
     let (io, shown) = match &shared.tls {
         Some(tls) => tls.accept(io).await?,
-        None => (io, Some(None)),
+        None => (io, Some(Shown::default())),
     };
     let (mut reader, mut writer) = frames(io);
     let (idle, stall) = (shared.settings.handshake_max, shared.settings.stall_max);
@@ -182,18 +183,16 @@ async fn shake(doors: &Arc<Doors>, io: BoxedIo) -> Result<Guest, Rejected> {
     }
 }
 
-/// `shown`: the cluster that the certificate is for, if one was shown.
-fn judge(doors: &Doors, frame: &Frame, shown: Option<Option<ClusterId>>) -> Result<Caller, Rejected> {
+/// `shown`: whom the certificate is for, if one was shown.
+fn judge(doors: &Doors, frame: &Frame, shown: Option<Shown>) -> Result<Caller, Rejected> {
     if frame.kind != Kind::Hello {
         return Err(Rejected::Malformed);
     }
     let hello = hello::read(&frame.body)?;
     let own = doors.shared.introduction();
     let version = own.judge(&hello, None)?;
-    if let (Some(Some(signed_for)), Some(cluster)) = (shown, own.cluster)
-        && signed_for != cluster
-    {
-        return Err(Rejected::CertificateForeign);
+    if let Some(shown) = shown {
+        shown.check(own.cluster, hello.node)?;
     }
     if shown.is_none() && hello.class != Class::Join {
         return Err(Rejected::NoCertificate);

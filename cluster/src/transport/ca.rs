@@ -9,7 +9,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use sha2::{Digest, Sha256};
-use troupe_proto::id::ClusterId;
+use troupe_proto::id::{ClusterId, NodeId};
 use x509_parser::prelude::{FromDer, GeneralName, Pem, X509Certificate};
 
 /// Clocks of nodes may differ by this much before a new certificate is refused for being too young.
@@ -17,6 +17,8 @@ const SKEW_SECONDS: i64 = 3600;
 const DAY_SECONDS: i64 = 86_400;
 /// What every name that makes a certificate one of a node ends in.
 const NODE_DOMAIN: &str = ".troupe";
+/// What the name of one node's id begins with.
+const ID_PREFIX: &str = "id.";
 const NAME_BYTES_MAX: usize = 64;
 const HOSTS_MAX: usize = 32;
 
@@ -148,7 +150,7 @@ impl Issuer {
     }
 
     /// Makes a key and signs a certificate for a node: of any cluster under this authority, or of one only. It ends with
-    /// the authority's at the latest.
+    /// the authority's at the latest. It names no id: a node draws that when it first starts.
     ///
     /// # Errors
     /// [`CaError`] says what of the asked is impossible.
@@ -160,17 +162,23 @@ impl Issuer {
         validity: Validity,
     ) -> Result<Issued, CaError> {
         let key = KeyPair::generate().map_err(CaError::Make)?;
-        let params = self.node(name, parse_hosts(hosts)?, cluster, validity)?;
+        let params = self.node(name, parse_hosts(hosts)?, (cluster, None), validity)?;
         let cert = params.signed_by(&key, &self.inner).map_err(CaError::Make)?;
         Ok(Issued { cert: cert.pem() + &self.pem, key: key.serialize_pem() })
     }
 
     /// Signs what [`request`] asks for. Of the request only the key, the name and the hosts count: what the certificate
-    /// may be used for is decided here.
+    /// may be used for is decided here. Where it names a node's id, nobody can speak with it as another node.
     ///
     /// # Errors
     /// [`CaError::Request`] for one that is none, else as [`Self::issue`].
-    pub fn sign(&self, request: &str, cluster: Option<ClusterId>, validity: Validity) -> Result<String, CaError> {
+    pub fn sign(
+        &self,
+        request: &str,
+        cluster: Option<ClusterId>,
+        node: Option<NodeId>,
+        validity: Validity,
+    ) -> Result<String, CaError> {
         let mut request = CertificateSigningRequestParams::from_pem(request).map_err(CaError::Request)?;
         let name = match request.params.distinguished_name.get(&DnType::CommonName) {
             Some(rcgen::DnValue::Utf8String(name)) => name.clone(),
@@ -182,7 +190,7 @@ impl Issuer {
             other => Err(CaError::Host(format!("{other:?}"))),
         });
         let hosts = parse_hosts(&hosts.collect::<Result<Vec<_>, _>>()?)?;
-        request.params = self.node(&name, hosts, cluster, validity)?;
+        request.params = self.node(&name, hosts, (cluster, node), validity)?;
         let cert = request.signed_by(&self.inner).map_err(CaError::Make)?;
         Ok(cert.pem() + &self.pem)
     }
@@ -191,14 +199,19 @@ impl Issuer {
         &self,
         name: &str,
         hosts: Vec<SanType>,
-        cluster: Option<ClusterId>,
+        (cluster, id): (Option<ClusterId>, Option<NodeId>),
         validity: Validity,
     ) -> Result<CertificateParams, CaError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(name)?;
         let of = cluster.map_or_else(|| "any".to_owned(), |cluster| cluster.to_string());
         let node = format!("node.{of}{NODE_DOMAIN}").try_into().map_err(CaError::Make)?;
-        params.subject_alt_names = std::iter::once(SanType::DnsName(node)).chain(hosts).collect();
+        params.subject_alt_names = vec![SanType::DnsName(node)];
+        if let Some(id) = id {
+            let id = format!("{ID_PREFIX}{id}{NODE_DOMAIN}").try_into().map_err(CaError::Make)?;
+            params.subject_alt_names.push(SanType::DnsName(id));
+        }
+        params.subject_alt_names.extend(hosts);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
@@ -308,6 +321,11 @@ impl Described {
             if of == "any" { Some(None) } else { of.parse().ok().map(Some) }
         })
     }
+
+    /// The one node that may show it, where it names one.
+    pub fn node_id(&self) -> Option<NodeId> {
+        self.names.iter().find_map(|name| name.strip_prefix(ID_PREFIX)?.strip_suffix(NODE_DOMAIN)?.parse().ok())
+    }
 }
 
 fn common_name(name: &x509_parser::x509::X509Name<'_>) -> String {
@@ -397,11 +415,12 @@ mod tests {
         let issuer = issuer();
         let (asked, _key) = request("gw-2", &["gw-2.example.org".to_owned()]).unwrap();
 
-        let cert = issuer.sign(&asked, Some(ClusterId(1)), Validity::days(NOW, 30)).unwrap();
+        let cert = issuer.sign(&asked, Some(ClusterId(1)), Some(NodeId(9)), Validity::days(NOW, 30)).unwrap();
 
         let described = &describe(&cert).unwrap()[0];
-        assert_eq!(described.subject, "gw-2");
-        assert_eq!(described.names, [format!("node.{}.troupe", ClusterId(1)), "gw-2.example.org".to_owned()]);
+        assert_eq!((described.subject.as_str(), described.node_id()), ("gw-2", Some(NodeId(9))));
+        let (of, id) = (format!("node.{}.troupe", ClusterId(1)), format!("id.{}.troupe", NodeId(9)));
+        assert_eq!(described.names, [of, id, "gw-2.example.org".to_owned()]);
 
         let key = KeyPair::generate().unwrap();
         let mut greedy = CertificateParams::new(vec!["h".to_owned()]).unwrap();
@@ -409,7 +428,8 @@ mod tests {
         greedy.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         greedy.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let greedy = greedy.serialize_request(&key).unwrap().pem().unwrap();
-        let cert = issuer.sign(&greedy, None, Validity::days(NOW, 30)).unwrap();
+        let cert = issuer.sign(&greedy, None, None, Validity::days(NOW, 30)).unwrap();
+        assert_eq!(describe(&cert).unwrap()[0].node_id(), None);
         assert!(!describe(&cert).unwrap()[0].is_authority);
     }
 
@@ -420,8 +440,8 @@ mod tests {
         params.distinguished_name = named("evil").unwrap();
         let asked = params.serialize_request(&key).unwrap().pem().unwrap();
 
-        assert!(matches!(issuer().sign(&asked, None, Validity::days(NOW, 30)), Err(CaError::Host(_))));
-        assert!(matches!(issuer().sign("nonsense", None, Validity::days(NOW, 30)), Err(CaError::Request(_))));
+        assert!(matches!(issuer().sign(&asked, None, None, Validity::days(NOW, 30)), Err(CaError::Host(_))));
+        assert!(matches!(issuer().sign("nonsense", None, None, Validity::days(NOW, 30)), Err(CaError::Request(_))));
     }
 
     #[test]

@@ -51,16 +51,11 @@ async fn shake(shared: &Shared, address: &str, class: Class, expected: Option<No
         tracing::debug!(address, %error, "a node cannot be dialled");
         Failure::Unreachable
     })?;
-    let (io, signed_for) = match &shared.tls {
+    let (io, shown) = match &shared.tls {
         Some(tls) => tls.dial(io).await.map_err(Failure::Rejected)?,
-        None => (io, None),
+        None => (io, tls::Shown::default()),
     };
     let own = shared.introduction();
-    if let (Some(cluster), Some(signed_for)) = (own.cluster, signed_for)
-        && cluster != signed_for
-    {
-        return Err(Failure::Rejected(Rejected::CertificateForeign));
-    }
     let (mut reader, mut writer) = frames(io);
     let stall = shared.settings.stall_max;
     let hello = wire::encode(&own.hello(class)).map_err(|_| Failure::Rejected(Rejected::TooLarge))?;
@@ -75,6 +70,7 @@ async fn shake(shared: &Shared, address: &str, class: Class, expected: Option<No
         }
     };
     own.judge(&hello, expected).map_err(Failure::Rejected)?;
+    shown.check(own.cluster, hello.node).map_err(Failure::Rejected)?;
     reader.admit(class);
     Ok(Connection { reader, writer, hello })
 }

@@ -148,8 +148,8 @@ pub enum Rejected {
     /// Its certificate is of another authority, or broken.
     #[error("the certificate is not of this cluster's authority")]
     CertificateUntrusted,
-    /// Its certificate is not that of a node of this cluster.
-    #[error("the certificate is not that of a node of this cluster")]
+    /// Its certificate is not that of a node of this cluster, or that of another node than it says to be.
+    #[error("the certificate is not that of this node, or not of a node of this cluster")]
     CertificateForeign,
     /// It failed to agree on TLS for another reason; plain text on a TLS port counts here.
     #[error("no TLS connection could be agreed on")]

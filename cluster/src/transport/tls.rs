@@ -22,7 +22,7 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use troupe_proto::id::ClusterId;
+use troupe_proto::id::{ClusterId, NodeId};
 
 use super::ca::{self, CaError};
 use super::{BoxedIo, Rejected};
@@ -160,19 +160,18 @@ impl Certificates {
         self.current().fingerprint
     }
 
-    /// Encrypts a connection that was dialled; also gives the cluster the other side's certificate is for.
-    pub(super) async fn dial(&self, io: BoxedIo) -> Result<(BoxedIo, Option<ClusterId>), Rejected> {
+    /// Encrypts a connection that was dialled; also gives whom the other side's certificate is for.
+    pub(super) async fn dial(&self, io: BoxedIo) -> Result<(BoxedIo, Shown), Rejected> {
         let connector = TlsConnector::from(Arc::clone(&self.current().client));
         // Nodes go by their identity, not by the host they run on: the name is checked by `Authority`.
         let name = ServerName::try_from("node.any.troupe").map_err(|_| Rejected::Tls)?;
         let stream = connector.connect(name, io).await.map_err(|error| reason(&error))?;
-        let cluster = shown(stream.get_ref().1.peer_certificates())?.ok_or(Rejected::NoCertificate)?;
-        Ok((Box::new(stream), cluster))
+        let shown = shown(stream.get_ref().1.peer_certificates())?.ok_or(Rejected::NoCertificate)?;
+        Ok((Box::new(stream), shown))
     }
 
-    /// Encrypts a connection that was accepted; also gives the cluster that the other side's certificate is for, if it
-    /// showed one.
-    pub(super) async fn accept(&self, io: BoxedIo) -> Result<(BoxedIo, Option<Option<ClusterId>>), Rejected> {
+    /// Encrypts a connection that was accepted; also gives whom the other side's certificate is for, if it showed one.
+    pub(super) async fn accept(&self, io: BoxedIo) -> Result<(BoxedIo, Option<Shown>), Rejected> {
         let server = self.current().server.clone().ok_or(Rejected::Tls)?;
         let stream = TlsAcceptor::from(server).accept(io).await.map_err(|error| reason(&error))?;
         let shown = shown(stream.get_ref().1.peer_certificates())?;
@@ -348,11 +347,32 @@ impl ServerCertVerifier for Authority {
     }
 }
 
-/// The cluster that a shown certificate is for: `None` if none was shown.
-fn shown(certs: Option<&[CertificateDer<'_>]>) -> Result<Option<Option<ClusterId>>, Rejected> {
+/// Whom a certificate is for. Where it says nothing, everybody under the authority is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// The cluster.
+    pub(super) cluster: Option<ClusterId>,
+    /// The node.
+    pub(super) node: Option<NodeId>,
+}
+
+impl Shown {
+    /// Whether `node`, in `cluster` as far as that is known, may show it.
+    pub(super) fn check(self, cluster: Option<ClusterId>, node: NodeId) -> Result<(), Rejected> {
+        let is_elsewhere = self.cluster.zip(cluster).is_some_and(|(signed_for, cluster)| signed_for != cluster);
+        if is_elsewhere || self.node.is_some_and(|signed_for| signed_for != node) {
+            return Err(Rejected::CertificateForeign);
+        }
+        Ok(())
+    }
+}
+
+/// Whom a shown certificate is for: `None` if none was shown.
+fn shown(certs: Option<&[CertificateDer<'_>]>) -> Result<Option<Shown>, Rejected> {
     let Some(cert) = certs.and_then(<[_]>::first) else { return Ok(None) };
     let described = ca::describe_one(cert).map_err(|_| Rejected::CertificateUntrusted)?;
-    described.node_of().map(Some).ok_or(Rejected::CertificateForeign)
+    let cluster = described.node_of().ok_or(Rejected::CertificateForeign)?;
+    Ok(Some(Shown { cluster, node: described.node_id() }))
 }
 
 /// Why a connection did not become, or did not stay, a TLS connection.

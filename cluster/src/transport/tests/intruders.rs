@@ -131,6 +131,35 @@ async fn a_certificate_for_another_cluster_or_for_no_node_is_refused() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_names_a_node_lets_nobody_speak_as_another() {
+    let counts = besieged(true, async |node, authority| {
+        let (request, key) = ca::request("gw-3", &[]).unwrap();
+        let cert = authority.issuer.sign(&request, Some(CLUSTER), Some(NodeId(3)), Validity::days(now(), 1)).unwrap();
+        let third = || Some(Arc::new(Certificates::from_pem(&authority.made.cert, &cert, &key).unwrap()));
+
+        // As the node whose call is being served, and as one that is not there: neither gets in, and the seat stays.
+        for other in [2, 4] {
+            let said = refused(introduction(other), third(), node).await;
+            assert_eq!(said, CallError::Refused(Rejected::CertificateForeign), "{other}");
+        }
+        let joining = transport(introduction(2), third(), settings());
+        let said = joining.ask(&node.address(), b"let me in".to_vec(), SOON).await;
+        assert_eq!(said.unwrap_err(), CallError::Refused(Rejected::CertificateForeign));
+        let itself = transport(introduction(3), third(), settings());
+        assert!(call(&itself, node, Class::Append, b"x").await.is_ok());
+
+        // Who is dialled may not speak as another either.
+        let posing = Node::start(introduction(5), third()).await;
+        let said = node.call(&posing, Class::Append, b"x").await;
+        assert_eq!(said, Err(CallError::Refused(Rejected::CertificateForeign)));
+        assert!(posing.service.callers.lock().unwrap().is_empty());
+    })
+    .await;
+
+    assert_eq!(counts.rejected_in, [(Rejected::CertificateForeign, 3)].into());
+}
+
+#[tokio::test]
 async fn nodes_of_another_cluster_with_other_keys_or_our_own_name_are_refused() {
     let counts = besieged(true, async |node, authority| {
         let cases = [
