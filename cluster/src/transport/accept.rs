@@ -1,7 +1,7 @@
 //! The answering side: who is let in, and how much is served at once.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +35,8 @@ pub(super) struct Doors {
     joins: Arc<Semaphore>,
     serving: Arc<Semaphore>,
     seats: Mutex<BTreeMap<(NodeId, Class), Seat>>,
+    /// How many are in the middle of a handshake, by where they come from.
+    knocking: Mutex<BTreeMap<IpAddr, usize>>,
 }
 
 /// The one connection that a peer has of a class.
@@ -53,6 +55,7 @@ impl Doors {
             joins: semaphore(settings.joins_max),
             serving: semaphore(settings.serving_max),
             seats: Mutex::default(),
+            knocking: Mutex::default(),
             service,
             shared,
         }
@@ -60,6 +63,25 @@ impl Doors {
 
     fn seats(&self) -> MutexGuard<'_, BTreeMap<(NodeId, Class), Seat>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn knocking(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+        self.knocking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one handshake, if there is one, and this address has not taken its share.
+    fn knock(self: &Arc<Self>, from: SocketAddr) -> Result<Knock, Rejected> {
+        let permit = Arc::clone(&self.handshakes).try_acquire_owned().map_err(|_| Rejected::Busy)?;
+        let from = whence(from.ip());
+        let mut knocking = self.knocking();
+        let here = knocking.entry(from).or_default();
+        // One that has none always fits, so no entry is left behind empty.
+        if *here >= self.shared.settings.handshakes_each_max.max(1) {
+            return Err(Rejected::Busy);
+        }
+        *here += 1;
+        drop(knocking);
+        Ok(Knock { doors: Arc::clone(self), from, _permit: permit })
     }
 
     fn reject(&self, reason: Rejected, from: SocketAddr) {
@@ -90,6 +112,36 @@ impl Doors {
             }
         }
         Ok(admitted)
+    }
+}
+
+/// A place in the handshake.
+struct Knock {
+    doors: Arc<Doors>,
+    from: IpAddr,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Knock {
+    fn drop(&mut self) {
+        let mut knocking = self.doors.knocking();
+        if let Some(here) = knocking.get_mut(&self.from) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                knocking.remove(&self.from);
+            }
+        }
+    }
+}
+
+/// Where somebody comes from, as far as addresses are hard to come by: who has one IPv6 address has its whole network.
+fn whence(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
     }
 }
 
@@ -125,9 +177,9 @@ pub(super) async fn run(doors: Arc<Doors>, mut listener: Box<dyn Accept>) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((io, from)) => match Arc::clone(&doors.handshakes).try_acquire_owned() {
-                Ok(permit) => drop(open.spawn(greet(Arc::clone(&doors), io, from, permit))),
-                Err(_) => doors.reject(Rejected::Busy, from),
+            Ok((io, from)) => match doors.knock(from) {
+                Ok(knock) => drop(open.spawn(greet(Arc::clone(&doors), io, from, knock))),
+                Err(reason) => doors.reject(reason, from),
             },
             Err(error) => {
                 tracing::debug!(%error, "no connection could be accepted");
@@ -137,9 +189,9 @@ pub(super) async fn run(doors: Arc<Doors>, mut listener: Box<dyn Accept>) {
     }
 }
 
-async fn greet(doors: Arc<Doors>, io: BoxedIo, from: SocketAddr, permit: OwnedSemaphorePermit) {
+async fn greet(doors: Arc<Doors>, io: BoxedIo, from: SocketAddr, knock: Knock) {
     let greeted = timeout(doors.shared.settings.handshake_max, shake(&doors, io)).await;
-    drop(permit);
+    drop(knock);
     match greeted.unwrap_or(Err(Rejected::Slow)) {
         Ok(guest) => entertain(&doors, guest, from).await,
         Err(reason) => doors.reject(reason, from),

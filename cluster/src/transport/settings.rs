@@ -28,6 +28,8 @@ pub struct Settings {
     pub serving_max: usize,
     /// Peers that may be in the middle of a handshake.
     pub handshakes_max: usize,
+    /// Of these, how many may come from one address; of IPv6, from one network of /64. So nobody keeps all others out.
+    pub handshakes_each_max: usize,
     /// Connections that peers may have open.
     pub connections_max: usize,
     /// Connections that peers without a certificate may have open.
@@ -48,6 +50,7 @@ impl Default for Settings {
             calls_max: 1024,
             serving_max: 4096,
             handshakes_max: 64,
+            handshakes_each_max: 24,
             connections_max: 512,
             joins_max: 16,
         }

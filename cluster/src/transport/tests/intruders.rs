@@ -160,6 +160,37 @@ async fn a_certificate_that_names_a_node_lets_nobody_speak_as_another() {
 }
 
 #[tokio::test]
+async fn one_address_cannot_take_all_places_of_the_handshake() {
+    let few = Settings { handshakes_max: 8, handshakes_each_max: 3, handshake_max: SOON, ..settings() };
+    let node = Node::start_with(introduction(1), None, few).await;
+    let to = node.listening.address();
+    let knock = async |from: [u8; 4]| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(to).await.unwrap()
+    };
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(knock([127, 0, 0, 1]).await);
+    }
+    eventually("the surplus is turned away", || node.rejected(Rejected::Busy) == 17).await;
+
+    // Another address still gets in; so does the first one once it has made room.
+    let mut other = knock([127, 0, 0, 2]).await;
+    other.write_all(&hello(&introduction(2), Class::Vote)).await.unwrap();
+    let mut first = [0; 1];
+    timeout(SOON, other.read_exact(&mut first)).await.unwrap().unwrap();
+    drop(silent);
+    let friend = transport(introduction(3), None, settings());
+    let let_in = async {
+        while call(&friend, &node, Class::Vote, b"x").await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, let_in).await.unwrap();
+}
+
+#[tokio::test]
 async fn nodes_of_another_cluster_with_other_keys_or_our_own_name_are_refused() {
     let counts = besieged(true, async |node, authority| {
         let cases = [
