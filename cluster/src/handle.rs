@@ -174,6 +174,17 @@ impl Handle {
         self.inner.desk.process()
     }
 
+    /// Waits until the state says that a later process of this node is at work. Nothing that this one proposes is applied
+    /// from then on.
+    pub async fn superseded(&self) {
+        let Process { node, incarnation } = self.process();
+        let mut states = self.watch();
+        let is_later = |state: &Arc<State>| state.incarnation(node).is_some_and(|last| last > incarnation);
+        if states.wait_for(is_later).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// The state in force here.
     pub fn state(&self) -> Arc<State> {
         self.inner.consensus.state()

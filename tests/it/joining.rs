@@ -216,6 +216,27 @@ async fn lost_nodes_are_replaced_and_nodes_leave() {
     all_answer(&crew, "sk-team", 200).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_stops_when_a_copy_of_its_data_directory_runs_beside_it() {
+    let mut crew = Crew::start(program(), 3).await;
+    let leader = crew.some_leader().await;
+    let first = (leader + 1) % 3;
+    let copy = crew.seat();
+    let (from, to) = (crew.nodes[first].dir.clone(), crew.nodes[copy].dir.clone());
+    let copied = std::process::Command::new("cp").arg("-a").arg(&from).arg(&to).status().unwrap();
+    assert!(copied.success());
+    let mut flags = crew.joining(copy);
+    flags.push("--cluster-plain=true".to_owned());
+    crew.nodes[copy].flags = Some(flags);
+
+    crew.run(copy);
+
+    assert_eq!(crew.ends(first).await, Some(1), "{}", crew.log(first));
+    let said = crew.log(first);
+    assert!(said.contains("a later process of node") && said.contains("copied or put back"), "{said}");
+    assert!(crew.runs(copy), "{}", crew.log(copy));
+}
+
 /// When the first certificate ends, as a page of metrics has it.
 fn expiry(page: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix("troupe_peer_certificate_expiry_seconds ")?.parse().ok())

@@ -168,3 +168,21 @@ fn an_entry_is_from_the_node_that_its_number_names() {
     assert!(!<State as Machine>::is_from(NodeId(5), &entry));
 }
 
+#[tokio::test]
+async fn a_process_learns_that_a_later_one_of_its_node_is_at_work() {
+    let consensus: Arc<dyn Consensus<State>> = Arc::new(Local::new(State::default()));
+    let process = |incarnation| {
+        let process = Process { node: NodeId(4), incarnation };
+        Cluster::over(Arc::clone(&consensus), process, Keyring::ephemeral(counting()).unwrap())
+    };
+    let (former, later) = (process(1), process(2));
+    former.propose(Note::default(), put_defaults(0)).await.unwrap();
+    let mut waiting = std::pin::pin!(former.superseded());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+
+    later.propose(Note::default(), put_defaults(1)).await.unwrap();
+
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it is told");
+    assert!(futures_util::poll!(std::pin::pin!(later.superseded())).is_pending());
+    assert!(matches!(former.propose(Note::default(), put_defaults(2)).await, Err(ProposeError::Unknown)));
+}

@@ -115,6 +115,11 @@ impl State {
         self.sessions.is_removed(node)
     }
 
+    /// Which start of a node's process proposed something last; `None` for a node that never did, or was taken out.
+    pub fn incarnation(&self, node: NodeId) -> Option<u64> {
+        self.sessions.incarnation(node)
+    }
+
     /// The tokens of operators.
     pub const fn admin_tokens(&self) -> &Table<AdminTokenId, AdminToken> {
         &self.admin_tokens

@@ -85,6 +85,14 @@ impl Sessions {
         self.forget();
     }
 
+    /// The latest process of the node that proposed anything.
+    pub(super) fn incarnation(&self, node: NodeId) -> Option<u64> {
+        match self.0.get(&node) {
+            Some(Session::Live(live)) => Some(live.incarnation),
+            Some(Session::Removed { .. }) | None => None,
+        }
+    }
+
     pub(super) fn is_removed(&self, node: NodeId) -> bool {
         matches!(self.0.get(&node), Some(Session::Removed { .. }))
     }

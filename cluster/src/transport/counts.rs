@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use troupe_proto::id::NodeId;
 
@@ -82,6 +83,8 @@ pub struct LinkCounts {
 pub(super) struct Book {
     inner: Mutex<Counts>,
     warned: Mutex<BTreeMap<(Direction, Rejected), Instant>>,
+    /// Whether another node said that a later process of this one is at work.
+    pub(super) superseded: watch::Sender<bool>,
     pub(super) serving: AtomicU64,
     pub(super) connections_in: AtomicU64,
 }
@@ -100,6 +103,9 @@ impl Book {
 
     /// Counts a refusal, and logs it unless that reason was logged a moment ago.
     pub(super) fn rejected(&self, direction: Direction, reason: Rejected, peer: &str) {
+        if (direction, reason) == (Direction::Out, Rejected::Superseded) {
+            self.superseded.send_replace(true);
+        }
         let mut counts = self.lock();
         let by_reason = match direction {
             Direction::In => &mut counts.rejected_in,

@@ -128,6 +128,16 @@ impl Transport {
         self.shared.book.forget(node);
     }
 
+    /// Waits until another node says that a later process of this node is at work: it would go on refusing this one for
+    /// ever.
+    pub async fn superseded(&self) {
+        let mut superseded = self.shared.book.superseded.subscribe();
+        // The sender lives in `self`, so there is always a word to wait for.
+        if superseded.wait_for(|is_superseded| *is_superseded).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// The numbers at this moment.
     pub fn counts(&self) -> Counts {
         self.shared.book.read()

@@ -295,9 +295,22 @@ impl Peers {
             Stopped::Asked => None,
         });
         let refused = happens(self.refused.clone(), |why| Some(format!("it belongs to no cluster: {why}")));
+        let superseded = async {
+            tokio::select! {
+                () = self.handle.superseded() => {}
+                () = self.transport.superseded() => {}
+            }
+            format!(
+                "a later process of node {} is at work: its data directory was copied or put back while it ran, and two \
+                 with one id would both be believed; stop one of the two for good, and remove its data directory to \
+                 have it join under a new id",
+                self.node
+            )
+        };
         tokio::select! {
             why = stopped => why,
             why = refused => why,
+            why = superseded => why,
         }
     }
 

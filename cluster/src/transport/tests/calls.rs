@@ -236,7 +236,9 @@ async fn a_restarted_node_takes_the_seat_of_its_former_self_which_does_not_get_b
         }
     };
     timeout(SOON, refused).await.unwrap();
+    timeout(SOON, former.superseded()).await.expect("it knows that it is not wanted any more");
     assert!(call(&later, &b, Class::Vote, b"x").await.is_ok());
+    assert!(later.superseded().now_or_never().is_none());
 }
 
 #[tokio::test]
