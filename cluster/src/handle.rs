@@ -165,7 +165,8 @@ impl Handle {
             | Command::PutJoinToken { .. }
             | Command::RemoveJoinToken(_)
             | Command::UseJoinToken { .. }
-            | Command::Reseal(_) => Ok(()),
+            | Command::Reseal(_)
+            | Command::Reshaped { .. } => Ok(()),
         }
     }
 

@@ -7,7 +7,12 @@ use bincode::{Decode, Encode};
 /// A cluster is at the version that each of its members knows, and a command that needs a later one is refused: so no
 /// member ever meets an entry it cannot read. Whatever changes what `apply` makes of a command needs a later version
 /// too.
-pub const VERSION: u16 = 1;
+///
+/// | version | brings |
+/// |---|---|
+/// | 1 | everything up to tokens and resealed secrets |
+/// | 2 | the audit's lines of how who takes part was changed |
+pub const VERSION: u16 = 2;
 
 /// What a node tells the others about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
+use troupe_cluster::transport::ca;
 use troupe_node::clock;
 use troupe_tests::Crew;
 
@@ -97,6 +98,30 @@ async fn nodes_with_certificates_form_a_cluster_and_others_join_it_by_tokens() {
     crew.operate(1, &["cluster", "transfer-leader", "gw-4"]).await.ok();
     let members = crew.members(fourth).await;
     assert!(members.iter().any(|member| member["leads"] == json!(true) && member["name"] == "gw-4"), "{members:?}");
+
+    let audit = crew.operate(0, &["audit", "-o", "json"]).await.ok();
+    let audit: Value = serde_json::from_str(&audit).unwrap();
+    let changes = |line: &Value| line["changes"].as_array().unwrap().clone();
+    let votes: Vec<Value> = audit["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(changes)
+        .filter(|change| change["what"] == "votes")
+        .collect();
+    let [promoted, led] = votes.as_slice() else { panic!("{audit}") };
+    let count = |seats: &Value, kind: &str| seats[kind].as_array().unwrap().len();
+    assert_eq!((&promoted["name"], &led["name"]), (&json!("promote"), &json!("transfer-leader")));
+    assert_eq!((count(&promoted["before"], "voters"), count(&promoted["after"], "voters")), (3, 5), "{promoted}");
+    assert_eq!(
+        led["after"]["leader"],
+        members.iter().find(|member| member["name"] == "gw-4").unwrap()["node"],
+        "{led}"
+    );
+
+    let given = std::fs::read_to_string(crew.nodes[fourth].dir.join("peer.crt")).unwrap();
+    let named = ca::describe(&given).unwrap()[0].node_id().map(|node| json!(node.to_string()));
+    assert_eq!(named.as_ref(), Some(&led["after"]["leader"]), "a certificate by token is for the node that showed it");
 
     // The certificate stays; the token is of no use any more, and not needed.
     crew.kill(fourth);

@@ -1,4 +1,4 @@
-use troupe_proto::command::Refusal;
+use troupe_proto::command::{Refusal, Reshaped};
 use troupe_proto::id::NodeId;
 use troupe_proto::member::Member;
 use troupe_proto::spec::Table;
@@ -31,6 +31,17 @@ pub(super) fn put(
 pub(super) fn remove(members: &mut Members, node: NodeId, told: &mut Changes) {
     let before = members.remove(&node);
     told.tell("member", &node.to_string(), || before.as_ref().map(shape::member), || None);
+}
+
+/// What was done to who takes part, in the words of the command line.
+pub(super) const fn done(how: Reshaped) -> &'static str {
+    match how {
+        Reshaped::Promoted => "promote",
+        Reshaped::Demoted => "demote",
+        Reshaped::Replaced => "replace",
+        Reshaped::Removed => "remove",
+        Reshaped::Led => "transfer-leader",
+    }
 }
 
 /// Whether a version can be put in force: versions go up only, and as far as each member knows them.

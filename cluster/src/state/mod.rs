@@ -235,6 +235,11 @@ impl State {
                 provider::reseal(&mut self.spec, resealed, told);
                 Ok(())
             }
+            Command::Reshaped { how, before, after } => {
+                let seats = |seats| move || Some(shape::seats(seats));
+                told.tell("votes", member::done(*how), seats(before), seats(after));
+                Ok(())
+            }
         }
     }
 

@@ -6,6 +6,8 @@
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use troupe_proto::command::Seats;
+use troupe_proto::id::NodeId;
 use troupe_proto::member::Member;
 use troupe_proto::secret::{CredentialSecret, KeyHash};
 use troupe_proto::spec::{
@@ -182,6 +184,17 @@ pub fn join_token(token: &JoinToken) -> Shape {
     put(&mut shape, "hash", hash_prefix(hash));
     put(&mut shape, "expires", time(*expires));
     put_some(&mut shape, "used", used.map(|node| node.to_string()));
+    shape
+}
+
+/// Who takes part: nodes by their ids, which outlive their names.
+pub fn seats(seats: &Seats) -> Shape {
+    let Seats { voters, learners, leader } = seats;
+    let ids = |nodes: &[NodeId]| nodes.iter().map(|node| Value::from(node.to_string())).collect::<Vec<_>>();
+    let mut shape = Shape::new();
+    put(&mut shape, "voters", ids(voters));
+    put(&mut shape, "learners", ids(learners));
+    put_some(&mut shape, "leader", leader.map(|node| node.to_string()));
     shape
 }
 

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use troupe_cluster::consensus::Reshape;
+use troupe_cluster::consensus::{Reshape, Vitals};
 use troupe_cluster::forming::{Found, Newcomer, Seeker};
 use troupe_cluster::raft::{FormError, Raft};
 use troupe_cluster::transport::Transport;
@@ -151,6 +151,8 @@ impl Seeking {
                 self.say(Command::PutAdminToken(AdminTokenId::new(FIRST_TOKEN), token)).await;
             } else if state.members().get(&node) != Some(&self.member) {
                 self.say(Command::PutMember(node, self.member.clone())).await;
+            } else if let Some(version) = later_version(&state, &self.handle.vitals()) {
+                self.say(Command::SetVersion(version)).await;
             } else {
                 break;
             }
@@ -192,6 +194,16 @@ impl Seeking {
             Err(error) => tracing::debug!(%error, "the cluster does not hear this node yet"),
         }
     }
+}
+
+/// The version of the agreed state to put in force: the newest that every node knows, if that is later. The last node to
+/// tell of itself sees that all do, be it new or a new build.
+fn later_version(state: &State, vitals: &Vitals) -> Option<u16> {
+    let members = state.members();
+    let takes_part = vitals.voters.iter().chain(&vitals.learners).map(|(node, _)| node);
+    let are_all_known = takes_part.into_iter().all(|node| members.contains_key(node));
+    let common = members.values().map(|member| member.version).min()?;
+    (are_all_known && common > state.cluster_version()).then_some(common)
 }
 
 /// Whether the state holds this as its first token.

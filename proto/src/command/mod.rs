@@ -97,6 +97,42 @@ pub enum Command {
     },
     /// Puts secrets of providers under another envelope key. One that changed in between is left as it is.
     Reseal(Vec<Resealed>),
+    /// Notes how who takes part was changed, for the audit and for nothing else: the change itself is an entry of
+    /// consensus, which knows neither who asked for it nor why.
+    Reshaped {
+        /// What was done.
+        how: Reshaped,
+        /// Who took part before, as far as the asked node knew.
+        before: Seats,
+        /// Who takes part since.
+        after: Seats,
+    },
+}
+
+/// How who takes part was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Reshaped {
+    /// Nodes got a vote.
+    Promoted,
+    /// Nodes lost theirs and stayed.
+    Demoted,
+    /// The vote of one node was given to another.
+    Replaced,
+    /// A node was taken out.
+    Removed,
+    /// Another node was asked to lead.
+    Led,
+}
+
+/// Who takes part in a cluster, and who leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Seats {
+    /// Nodes with a vote, by id.
+    pub voters: Vec<NodeId>,
+    /// Nodes without.
+    pub learners: Vec<NodeId>,
+    /// Who leads.
+    pub leader: Option<NodeId>,
 }
 
 /// A secret of a provider under another envelope key.
@@ -127,6 +163,7 @@ impl Command {
             | Self::RemoveJoinToken(_)
             | Self::UseJoinToken { .. }
             | Self::Reseal(_) => 1,
+            Self::Reshaped { .. } => 2,
         }
     }
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Change, Command, Entry, Note, Origin, Refusal, Reply, Resealed};
+use crate::command::{Change, Command, Entry, Note, Origin, Refusal, Reply, Resealed, Reshaped, Seats};
 use crate::id::{AdminTokenId, ClusterId, CredentialId, JoinTokenId, KeyId, ModelId, NodeId, ProviderId, Revision};
 use crate::member::Member;
 use crate::secret::{CredentialSecret, KeyHash, SealKeyId, Sealed};
@@ -67,6 +67,12 @@ fn every_change() -> Command {
     }
 }
 
+fn reshaped(how: Reshaped) -> Command {
+    let before = Seats { voters: vec![NodeId(7)], learners: vec![NodeId(8), NodeId(9)], leader: None };
+    let after = Seats { voters: vec![NodeId(7), NodeId(8), NodeId(9)], learners: Vec::new(), leader: Some(NodeId(7)) };
+    Command::Reshaped { how, before, after }
+}
+
 /// Every command, each in an entry of its own. A new variant goes to the end of this list and of its enum.
 fn every_entry() -> Vec<Entry> {
     let member = Member {
@@ -96,6 +102,11 @@ fn every_entry() -> Vec<Entry> {
         Command::RemoveJoinToken(JoinTokenId::new("gw-2")),
         Command::UseJoinToken { hash: KeyHash::of(b"j-1"), node: NodeId(9), at: 1_798_761_599 },
         Command::Reseal(vec![resealed]),
+        reshaped(Reshaped::Promoted),
+        reshaped(Reshaped::Demoted),
+        reshaped(Reshaped::Replaced),
+        reshaped(Reshaped::Removed),
+        reshaped(Reshaped::Led),
     ];
     let note = Note {
         actor: "ci".to_owned(),
@@ -190,7 +201,7 @@ fn every_variant_has_golden_bytes() {
     let changes: Vec<_> =
         changes.iter().map(|change| variant(&bincode::encode_to_vec(change, config::standard()).unwrap())).collect();
 
-    assert_eq!(commands, (0..=10).map(Some).collect::<Vec<_>>());
+    assert_eq!(commands, (0..=10).chain([11; 5]).map(Some).collect::<Vec<_>>());
     assert_eq!(changes, (0..=7).map(Some).collect::<Vec<_>>());
 }
 

@@ -1,6 +1,6 @@
 //! Members, tokens, policies, versions, the cluster's id, and what the audit tells of them.
 
-use troupe_proto::command::Resealed;
+use troupe_proto::command::{Resealed, Reshaped, Seats};
 use troupe_proto::id::{AdminTokenId, CredentialId, JoinTokenId};
 use troupe_proto::secret::{CredentialSecret, SealKeyId, Sealed};
 use troupe_proto::spec::{Credential, Freshness, Policies};
@@ -118,6 +118,31 @@ fn a_command_that_needs_a_later_version_is_refused() {
     assert_eq!(apply(&mut state, vec![put_key("team", "sk-1")]), refused);
     assert_eq!(run(&mut state, Command::RemoveMember(NodeId(7))), refused);
     assert!(state.spec().keys.is_empty() && !state.is_removed(NodeId(7)));
+}
+
+#[test]
+fn the_audit_keeps_who_took_part_before_and_after_once_all_can_read_it() {
+    let mut state = State::default();
+    let seats = |voters: &[u64], learners: &[u64]| Seats {
+        voters: voters.iter().copied().map(NodeId).collect(),
+        learners: learners.iter().copied().map(NodeId).collect(),
+        leader: Some(NodeId(1)),
+    };
+    let command =
+        Command::Reshaped { how: Reshaped::Promoted, before: seats(&[1], &[2, 3]), after: seats(&[1, 2, 3], &[]) };
+    run(&mut state, Command::PutMember(NodeId(7), member(2)));
+
+    assert_eq!(run(&mut state, command.clone()), Reply::Refused(Refusal::TooNew { needs: 2, version: 1 }));
+    run(&mut state, Command::SetVersion(2));
+    let revision = state.revision();
+    assert_eq!(run(&mut state, command), APPLIED);
+
+    assert_eq!(state.revision(), revision);
+    let [one, two, three] = [1, 2, 3].map(|node| NodeId(node).to_string());
+    let told = &audited(&state)["changes"][0];
+    assert_eq!((&told["what"], &told["name"], &told["did"]), (&"votes".into(), &"promote".into(), &"changed".into()));
+    assert_eq!(told["before"], serde_json::json!({"voters": [one], "learners": [two, three]}));
+    assert_eq!(told["after"], serde_json::json!({"voters": [one, two, three], "learners": []}));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use troupe_cluster::backup;
 use troupe_cluster::consensus::{Machine, Reshape, ReshapeError, Role, Vitals};
-use troupe_proto::command::Command;
+use troupe_proto::command::{Command, Note, Reply as Applied, Reshaped, Seats};
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::id::{JoinTokenId, NodeId};
 use troupe_proto::secret::KeyHash;
@@ -134,8 +134,96 @@ async fn reshape(call: &Call<'_>, change: Reshape) -> Result<Reply, Failure> {
     members(call).await
 }
 
+/// Changes who takes part, and has the audit keep it.
 async fn carry_out(call: &Call<'_>, change: Reshape) -> Result<(), Failure> {
     call.check_writable()?;
+    // What is known here may be older than what the change meets.
+    call.synchronised().await?;
+    let before = seats(&call.state.cluster.vitals());
+    let done = carried_out(call, change.clone()).await;
+    match &done {
+        Ok(()) => {}
+        // It may yet be in force, and then somebody asks who did it.
+        Err(failure) if failure.code == Code::OutcomeUnknown => {}
+        Err(_) => return done,
+    }
+    if let Some((how, after)) = reseated(&before, &change)
+        && after != before
+        && let Err(failure) = note(call, Command::Reshaped { how, before, after }).await
+    {
+        // A change that is in force is no failure, and asked for again it would not be noted either.
+        tracing::error!(
+            ?how,
+            actor = call.asker.name,
+            detail = failure.detail,
+            "the audit lacks a change of who takes part"
+        );
+    }
+    done
+}
+
+/// Has the audit keep what was done.
+async fn note(call: &Call<'_>, command: Command) -> Result<(), Failure> {
+    // The name of the call is for the change of the state that may follow, not for the line about it.
+    let note = Note { idempotency: None, ..call.note()? };
+    match call.propose(&note, command).await? {
+        Applied::Applied(_) | Applied::Repeated(_) => Ok(()),
+        Applied::Refused(refusal) => Err(Failure::new(Code::Conflict, refusal.to_string())),
+    }
+}
+
+fn seats(vitals: &Vitals) -> Seats {
+    let ids = |nodes: &[(NodeId, String)]| {
+        let mut ids: Vec<NodeId> = nodes.iter().map(|(node, _)| *node).collect();
+        ids.sort_unstable();
+        ids
+    };
+    Seats { voters: ids(&vitals.voters), learners: ids(&vitals.learners), leader: vitals.leader }
+}
+
+/// Who takes part after a change: worked out, because this node may learn of it late, or never if it is out itself.
+/// `None` for what is no change of an operator's.
+fn reseated(before: &Seats, change: &Reshape) -> Option<(Reshaped, Seats)> {
+    let mut after = before.clone();
+    let Seats { voters, learners, leader } = &mut after;
+    let mut move_to = |gain: bool, nodes: &[NodeId]| {
+        let (from, to) = if gain { (&mut *learners, &mut *voters) } else { (&mut *voters, &mut *learners) };
+        for node in nodes.iter().filter(|node| from.contains(node)) {
+            to.push(*node);
+        }
+        from.retain(|node| !nodes.contains(node));
+        to.sort_unstable();
+    };
+    let how = match change {
+        Reshape::AddLearner { .. } => return None,
+        Reshape::Promote(nodes) => {
+            move_to(true, nodes);
+            Reshaped::Promoted
+        }
+        Reshape::Demote(nodes) => {
+            move_to(false, nodes);
+            Reshaped::Demoted
+        }
+        Reshape::Replace { old, new } => {
+            move_to(true, &[*new]);
+            voters.retain(|node| node != old);
+            learners.retain(|node| node != old);
+            Reshaped::Replaced
+        }
+        Reshape::Remove(old) => {
+            voters.retain(|node| node != old);
+            learners.retain(|node| node != old);
+            Reshaped::Removed
+        }
+        Reshape::TransferLeader(to) => {
+            *leader = Some(*to);
+            Reshaped::Led
+        }
+    };
+    Some((how, after))
+}
+
+async fn carried_out(call: &Call<'_>, change: Reshape) -> Result<(), Failure> {
     call.state.cluster.reshape(change).await.map_err(|error| match error {
         ReshapeError::Refused(why) => Failure::new(Code::Conflict, why),
         ReshapeError::NoLeader => {
@@ -297,9 +385,39 @@ pub(in crate::admin) async fn make_token(call: &Call<'_>) -> Result<Reply, Failu
 pub(in crate::admin) async fn remove_token(call: &Call<'_>) -> Result<Reply, Failure> {
     call.synchronised().await?;
     let id = JoinTokenId::new(call.name());
-    if call.state.cluster.state().join_tokens().get(&id).is_none() {
+    if call.state.cluster.state().join_tokens().get(&id).is_none() && !call.is_repeated()? {
         return Err(Failure::not_found("join token", call.name()));
     }
     call.command(Command::RemoveJoinToken(id)).await?;
     Ok(reply::json(&json!({ "name": call.name() })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_part_after_a_change_follows_from_before() {
+        let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+        let seats = |voters: &[u64], learners: &[u64], leader| Seats {
+            voters: ids(voters),
+            learners: ids(learners),
+            leader: Some(NodeId(leader)),
+        };
+        let before = seats(&[1, 2, 3], &[4, 5], 1);
+        let (replace, remove) = (Reshape::Replace { old: NodeId(2), new: NodeId(5) }, Reshape::Remove(NodeId(4)));
+
+        for (change, after) in [
+            (Reshape::Promote(ids(&[4, 5])), (Reshaped::Promoted, seats(&[1, 2, 3, 4, 5], &[], 1))),
+            (Reshape::Promote(ids(&[1])), (Reshaped::Promoted, before.clone())),
+            (Reshape::Demote(ids(&[2, 3])), (Reshaped::Demoted, seats(&[1], &[2, 3, 4, 5], 1))),
+            (replace, (Reshaped::Replaced, seats(&[1, 3, 5], &[4], 1))),
+            (remove, (Reshaped::Removed, seats(&[1, 2, 3], &[5], 1))),
+            (Reshape::TransferLeader(NodeId(3)), (Reshaped::Led, seats(&[1, 2, 3], &[4, 5], 3))),
+        ] {
+            assert_eq!(reseated(&before, &change), Some(after), "{change:?}");
+        }
+        let join = Reshape::AddLearner { node: NodeId(6), peer: "gw-6:1".to_owned() };
+        assert_eq!(reseated(&before, &join), None, "the door notes who comes in");
+    }
 }
