@@ -127,7 +127,8 @@ fn plan(root: &Node, spec: &Spec, rest: Rest) -> Result<Plan<Applied>, Failure> 
         made: made.collect(),
         notes: parts.notes,
     };
-    Ok(Plan { changes, with: applied })
+    // A spec is always in force, be it an empty one.
+    Ok(Plan { changes, was_there: true, with: applied })
 }
 
 pub(super) async fn export(call: &Call<'_>) -> Result<Reply, Failure> {

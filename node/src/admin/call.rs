@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::IF_MATCH;
 use http::{HeaderMap, HeaderName};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -17,6 +16,7 @@ use troupe_proto::spec::Spec;
 
 use super::AdminState;
 use super::asker::Asker;
+use super::condition::{Condition, changed};
 use super::failure::{Code, Failure};
 use crate::clock;
 
@@ -71,6 +71,8 @@ pub(super) struct Now {
 /// What is to change, and what the answer needs to know about it.
 pub(super) struct Plan<T> {
     pub(super) changes: Vec<Change>,
+    /// Whether what the call names is there before the change: what `If-Match: *` and `If-None-Match: *` ask about.
+    pub(super) was_there: bool,
     pub(super) with: T,
 }
 
@@ -161,17 +163,15 @@ impl Call<'_> {
         })
     }
 
-    /// The revision that the caller knows, where they say so.
-    fn expected(&self) -> Result<Option<Revision>, Failure> {
-        let Some(value) = self.headers.get(IF_MATCH) else { return Ok(None) };
-        let text = value.to_str().unwrap_or_default().trim();
-        if text == "*" {
-            return Ok(None);
+    /// Refuses conditions: what the call does depends on more than a revision or a name.
+    ///
+    /// # Errors
+    /// There is one.
+    pub(super) fn check_unconditional(&self) -> Result<(), Failure> {
+        if Condition::read(self.headers)?.is_empty() {
+            return Ok(());
         }
-        let revision = text.trim_matches('"').parse().map(Revision);
-        revision.map(Some).map_err(|_| {
-            Failure::new(ErrorCode::InvalidField, "If-Match is the ETag of an answer: a revision in quotes")
-        })
+        Err(Failure::new(ErrorCode::InvalidField, "If-Match and If-None-Match mean nothing here: leave them out"))
     }
 
     /// What the audit keeps of this call.
@@ -210,7 +210,7 @@ impl Call<'_> {
         plan: impl Fn(&Now) -> Result<Plan<T>, Failure> + Send + Sync + 'static,
     ) -> Result<Done<T>, Failure> {
         self.check_writable()?;
-        let expected = self.expected()?;
+        let condition = Condition::read(self.headers)?;
         let note = self.note()?;
         let plan = Arc::new(plan);
         let give_up = clock::now() + CHANGE_MAX;
@@ -218,17 +218,19 @@ impl Call<'_> {
             let Agreed { revision, spec, state } = self.agreed().await?;
             let repeated = note.idempotency.and_then(|key| state.repeated(&key));
             let is_repeated = repeated.is_some();
-            if let Some(expected) = expected.filter(|expected| *expected != revision && !is_repeated) {
-                return Err(changed(expected, revision));
+            if !is_repeated {
+                condition.check_revision(revision)?;
             }
             let work = Arc::clone(&plan);
             let now = Now { spec, is_repeated };
             let made = tokio::task::spawn_blocking(move || work(&now)).await;
-            let Plan { changes, with } =
+            let Plan { changes, was_there, with } =
                 made.map_err(|_| Failure::new(ErrorCode::Internal, "the change could not be worked out"))??;
             if let Some(revision) = repeated {
                 return Ok(Done { revision, is_repeated, with });
             }
+            // Behind the refusals of the plan: a condition counts only where the call would be carried out without it.
+            condition.check_there(was_there)?;
             if changes.is_empty() {
                 return Ok(Done { revision, is_repeated, with });
             }
@@ -239,7 +241,7 @@ impl Call<'_> {
                 Applied::Applied(revision) => {
                     return Ok(Done { revision, is_repeated: false, with });
                 }
-                Applied::Refused(Refusal::Conflict { current, .. }) => match expected {
+                Applied::Refused(Refusal::Conflict { current, .. }) => match condition.revision {
                     Some(expected) => return Err(changed(expected, current)),
                     None if clock::now() >= give_up => {
                         let detail = "others change the state faster than this change can be made: try again";
@@ -261,12 +263,17 @@ impl Call<'_> {
         Ok(note.idempotency.is_some_and(|key| self.state.cluster.state().repeated(&key).is_some()))
     }
 
-    /// Has one command applied that does not change the spec. Gives the revision, and whether it was applied before.
+    /// Has one command applied that does not change the spec, on something that was there before or was not. Gives the
+    /// revision, and whether it was applied before.
     ///
     /// # Errors
-    /// The state's refusal; no leader; no answer in time.
-    pub(super) async fn command(&self, command: Command) -> Result<(Revision, bool), Failure> {
+    /// A condition that does not hold; the state's refusal; no leader; no answer in time.
+    pub(super) async fn command(&self, command: Command, was_there: bool) -> Result<(Revision, bool), Failure> {
         self.check_writable()?;
+        let condition = Condition::read(self.headers)?.without_revision()?;
+        if !self.is_repeated()? {
+            condition.check_there(was_there)?;
+        }
         match self.propose(&self.note()?, command).await? {
             Applied::Applied(revision) => Ok((revision, false)),
             Applied::Repeated(revision) => Ok((revision, true)),
@@ -299,9 +306,4 @@ impl Call<'_> {
 
 fn cause(error: &dyn std::error::Error) -> String {
     error.source().map(ToString::to_string).unwrap_or_default()
-}
-
-fn changed(expected: Revision, current: Revision) -> Failure {
-    let detail = format!("the state is at revision {current}, the change was made for {expected}");
-    Failure::new(Code::RevisionChanged, detail)
 }

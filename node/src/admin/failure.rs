@@ -40,6 +40,7 @@ codes! {
     NoLeader = "no_leader", 503, "The cluster has no leader that can be reached from here. Nothing changed, nothing will; try again.";
     OutcomeUnknown = "outcome_unknown", 504, "No answer in time: the change may have been made, or may yet be. Ask again with the same `Idempotency-Key`, or look.";
     Unsealed = "unsealed", 503, "This node lacks the key that the cluster's secrets are sealed with.";
+    ConditionFailed = "condition_failed", 412, "`If-Match: *`, and there is nothing of this name; or `If-None-Match: *`, and there is something.";
 }
 
 impl From<ErrorCode> for Code {

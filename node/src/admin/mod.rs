@@ -6,6 +6,7 @@
 mod apply;
 mod asker;
 mod call;
+mod condition;
 mod delta;
 pub mod explain;
 mod failure;

@@ -34,7 +34,8 @@ pub fn document() -> Value {
             "parameters": {
                 "reason": header("X-Troupe-Reason", "Why; kept in the audit."),
                 "idempotencyKey": header("Idempotency-Key", "Names this change: asked for again with the same key, path and body, it takes effect once."),
-                "ifMatch": header("If-Match", "The ETag of an answer: the change is made only while the state is at that revision."),
+                "ifMatch": header("If-Match", "The ETag of an answer: the change is made only while the state is at that revision. `*`: only where what the path names is there."),
+                "ifNoneMatch": header("If-None-Match", "`*`: the change is made only where what the path names is not there yet."),
             },
             "responses": {"problem": {
                 "description": "It was not done. `code` says why.",
@@ -78,7 +79,10 @@ fn operation(route: &Route) -> Value {
         }));
     }
     if route.method != "GET" {
-        for name in ["reason", "idempotencyKey", "ifMatch"] {
+        // Who takes part has no revision.
+        let conditions: &[&str] =
+            if route.path.starts_with("/admin/v1/cluster") { &[] } else { &["ifMatch", "ifNoneMatch"] };
+        for name in ["reason", "idempotencyKey"].iter().chain(conditions) {
             parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
         }
     }
@@ -233,7 +237,7 @@ The admin listener (`127.0.0.1:8081` unless `[listen] admin` says otherwise) ans
 
 **Reading** gives what is in force, and nothing older than what was acknowledged anywhere before. `?stale` answers from what the node holds, also when it hears from no other.
 
-**Changing.** Any node takes any change. It is in force when the answer comes, or it was not made and will not be; only `outcome_unknown` says that nobody knows yet. `ETag` is the revision of the whole state; `If-Match` makes the change only while it is still that one (412 otherwise). A change named by `Idempotency-Key` takes effect once however often it is asked for with the same path and body, among the last 4,096 such changes; a made secret is only in the first answer. `X-Troupe-Reason` is kept in the audit. A node that follows a spec file refuses every change (409, `read_only`).
+**Changing.** Any node takes any change. It is in force when the answer comes, or it was not made and will not be; only `outcome_unknown` says that nobody knows yet. `ETag` is the revision of the whole state; `If-Match` makes the change only while it is still that one (412 otherwise). `If-Match: *` makes it only where what the path names is there, `If-None-Match: *` only where it is not (412 otherwise); tokens know only the stars, because revisions count changes of the spec; other forms are refused (400). A change named by `Idempotency-Key` takes effect once however often it is asked for with the same path and body, among the last 4,096 such changes; a made secret is only in the first answer. `X-Troupe-Reason` is kept in the audit. A node that follows a spec file refuses every change (409, `read_only`).
 
 **Lists** come in pages: `?limit=` items, then `next` as `?after=` of the next.
 

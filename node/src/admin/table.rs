@@ -147,10 +147,16 @@ const CLUSTER: &[Member] = &[
     member("confirmed_ms", "whole", "Milliseconds since a quorum confirmed that this node knew all there was."),
     member("state_hash", "text", "With `hash`: the SHA-256 of the state."),
 ];
+const EXPIRES_IN: Parameter =
+    parameter("expires_in", "text", "How long it works, such as `1h`, where the body does not say; 24h unless given.");
+const JOIN_TOKEN_NEW: &[Member] = &[
+    member("expires", "time", "When it stops working."),
+    member("expires_in", "text", "How long it works, such as `1h`, in the place of `expires`; 24h unless given."),
+];
 const JOIN_TOKEN: &[Member] = &[
     NAME,
     member("expires", "time", "When it stops working."),
-    member("token", "text", "The token. It is shown this once."),
+    member("token", "text", "The token. It is shown this once: not in the answer to a repeated call."),
 ];
 
 const ROLE: Member = member("role", "`viewer`, `operator` or `admin`", "What it may do.");
@@ -563,8 +569,8 @@ pub(super) static ROUTES: &[Route] = &[
         path: "/admin/v1/join-tokens",
         role: Role::Admin,
         doc: "Makes a token that one node can join with, once. It is shown this once.",
-        query: &[parameter("expires_in", "text", "How long it works, such as `1h`; 24h unless given.")],
-        body: Takes::Nothing,
+        query: &[EXPIRES_IN],
+        body: Takes::Fields(JOIN_TOKEN_NEW),
         answer: Gives::Fields(JOIN_TOKEN),
         run: |call| Box::pin(nouns::cluster::make_token(call)),
     },

@@ -315,6 +315,102 @@ async fn a_change_made_for_another_revision_is_refused() {
 }
 
 #[tokio::test]
+async fn a_star_makes_a_change_depend_on_whether_the_thing_is_there() {
+    let admin = start(Some(TOKEN)).await;
+    let (exists, absent) = ("if-match: *\r\n", "if-none-match: *\r\n");
+    let call = async |method: &str, path: &str, headers: &str, body: Value| {
+        let told = admin.call(method, path, headers, body).await;
+        (told.status, told.body["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let done = |status: u16| (status, String::new());
+    let failed = (412, "condition_failed".to_owned());
+    let provider = json!({"wire": "openai", "base_url": "http://127.0.0.1:1", "keys": [{"name": "k", "secret": "s"}]});
+    let model = json!({"targets": [{"provider": "p"}]});
+
+    for (path, body) in [
+        ("/admin/v1/providers/p", provider),
+        ("/admin/v1/models/m", model),
+        ("/admin/v1/keys/a", json!({"secret": "sk-a"})),
+    ] {
+        assert_eq!(call("PUT", path, exists, body.clone()).await, failed, "{path}");
+        assert_eq!(
+            call("DELETE", path, exists, Value::Null).await.0,
+            404,
+            "a condition counts where nothing else is wrong"
+        );
+        assert_eq!(call("PUT", path, absent, body.clone()).await, done(201), "{path}");
+        assert_eq!(call("PUT", path, absent, body.clone()).await, failed, "{path}");
+        assert_eq!(call("PUT", path, exists, body).await, done(200), "{path}");
+    }
+    for path in ["/admin/v1/keys/a", "/admin/v1/models/m", "/admin/v1/providers/p"] {
+        assert_eq!(call("DELETE", path, absent, Value::Null).await, failed, "{path}");
+        assert_eq!(call("DELETE", path, exists, Value::Null).await, done(200), "{path}");
+    }
+    for path in ["/admin/v1/defaults", "/admin/v1/policies"] {
+        assert_eq!(call("PUT", path, absent, json!({})).await, failed, "{path}");
+        assert_eq!(call("PUT", path, exists, json!({})).await, done(200), "{path}");
+    }
+    let token = json!({"name": "t", "role": "viewer"});
+    assert_eq!(call("POST", "/admin/v1/tokens", exists, token.clone()).await, failed);
+    assert_eq!(call("POST", "/admin/v1/tokens", absent, token).await, done(201));
+    assert_eq!(call("DELETE", "/admin/v1/tokens/t", absent, Value::Null).await, failed);
+    assert_eq!(call("DELETE", "/admin/v1/tokens/t", "if-match: \"1\"\r\n", Value::Null).await.0, 400);
+    assert_eq!(call("DELETE", "/admin/v1/tokens/t", exists, Value::Null).await, done(200));
+    for unknown in ["if-none-match: \"1\"\r\n", "if-match: W/\"1\"\r\n", "if-match: *\r\nif-none-match: *\r\n"] {
+        let told = call("PUT", "/admin/v1/keys/a", unknown, json!({})).await;
+        assert_eq!(told, (400, "invalid_field".to_owned()), "{unknown}");
+    }
+    let moved = call("POST", "/admin/v1/cluster/reseal", exists, Value::Null).await;
+    assert_eq!(moved, (400, "invalid_field".to_owned()));
+}
+
+#[tokio::test]
+async fn a_repeated_call_is_not_held_against_what_it_made_itself() {
+    let admin = start(Some(TOKEN)).await;
+    let headers = "if-none-match: *\r\nidempotency-key: 7\r\n";
+
+    let first = admin.call("PUT", "/admin/v1/keys/a", headers, json!({})).await;
+    let second = admin.call("PUT", "/admin/v1/keys/a", headers, json!({})).await;
+
+    assert_eq!((first.status, first.etag.as_deref()), (201, Some("\"1\"")), "{}", first.body);
+    assert_eq!((second.status, second.etag.as_deref()), (200, Some("\"1\"")), "{}", second.body);
+}
+
+#[tokio::test]
+async fn a_join_token_is_made_as_its_body_says_and_once_by_its_name() {
+    let admin = start(Some(TOKEN)).await;
+    let path = "/admin/v1/join-tokens";
+    let make = async |headers: &str, body: Value| admin.call("POST", path, headers, body).await;
+
+    let dated = make("", json!({"expires": "2999-01-01T00:00:00Z"})).await.body;
+    assert_eq!(dated["expires"], "2999-01-01T00:00:00Z", "{dated}");
+    let until = |told: &Value| told["expires"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
+    let short = make("", json!({"expires_in": "10m"})).await.body;
+    assert!((until(&short) - crate::clock::unix_seconds() - 600).abs() < 60, "{short}");
+    for wrong in [
+        json!({"uses": 3}),
+        json!({"expires": "tomorrow"}),
+        json!({"expires": "2020-01-01T00:00:00Z"}),
+        json!({"expires_in": "soon"}),
+        json!({"expires": "2999-01-01T00:00:00Z", "expires_in": "10m"}),
+        json!([]),
+    ] {
+        assert_eq!(make("", wrong.clone()).await.status, 400, "{wrong}");
+    }
+
+    let named = "idempotency-key: 7\r\n";
+    let (first, second) = (make(named, json!({})).await, make(named, json!({})).await);
+    assert!(first.body["token"].is_string() && second.body.get("token").is_none(), "{}", second.body);
+    assert_eq!((&first.body["name"], &first.body["expires"]), (&second.body["name"], &second.body["expires"]));
+    assert_eq!(admin.get(path).await.body["items"].as_array().unwrap().len(), 3);
+    let one = format!("{path}/{}", first.body["name"].as_str().unwrap());
+    for _ in 0..2 {
+        assert_eq!(admin.call("DELETE", &one, "idempotency-key: 8\r\n", Value::Null).await.status, 200);
+    }
+    assert_eq!(admin.call("DELETE", &one, "", Value::Null).await.status, 404);
+}
+
+#[tokio::test]
 async fn lists_come_in_pages_that_hold_each_name_once() {
     let admin = start(Some(TOKEN)).await;
     let keys: serde_json::Map<String, Value> = (0..25).map(|n| (format!("k{n:02}"), json!({}))).collect();

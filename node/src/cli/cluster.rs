@@ -251,6 +251,10 @@ fn human_tokens(document: &Value) -> String {
 fn token(args: &Token) -> anyhow::Result<Exit> {
     let ask = change(Method::POST, &["join-tokens"], &args.changing).query("expires_in", &args.expires_in);
     let document = args.changing.asking.access.ask(&ask)?;
+    if document.get("token").is_none() {
+        let name = text(&document, "name");
+        anyhow::bail!("join token {name} was made by an earlier try whose answer was lost: make another one");
+    }
     if args.changing.asking.output == Output::Table {
         talk(&format!(
             "join token {}, until {}, shown this once:",

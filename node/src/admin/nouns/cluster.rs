@@ -1,6 +1,7 @@
 //! The cluster: its nodes, who leads, and who may join.
 
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use troupe_cluster::backup;
@@ -11,6 +12,7 @@ use troupe_proto::id::{JoinTokenId, NodeId};
 use troupe_proto::secret::KeyHash;
 use troupe_proto::unit::Wait;
 
+use super::token;
 use crate::admin::call::Call;
 use crate::admin::failure::{Code, Failure};
 use crate::admin::reply::{self, Reply};
@@ -137,6 +139,7 @@ async fn reshape(call: &Call<'_>, change: Reshape) -> Result<Reply, Failure> {
 /// Changes who takes part, and has the audit keep it.
 async fn carry_out(call: &Call<'_>, change: Reshape) -> Result<(), Failure> {
     call.check_writable()?;
+    call.check_unconditional()?;
     // What is known here may be older than what the change meets.
     call.synchronised().await?;
     let before = seats(&call.state.cluster.vitals());
@@ -260,7 +263,7 @@ pub(in crate::admin) async fn remove(call: &Call<'_>) -> Result<Reply, Failure> 
 
 /// A node that was taken out is refused whatever it still says.
 async fn forget(call: &Call<'_>, node: NodeId) -> Result<Reply, Failure> {
-    call.command(Command::RemoveMember(node)).await?;
+    call.command(Command::RemoveMember(node), true).await?;
     // One that is out itself is told nothing new any more.
     if node != call.state.cluster.process().node {
         call.synchronised().await?;
@@ -316,6 +319,7 @@ pub(in crate::admin) async fn transfer_leader(call: &Call<'_>) -> Result<Reply, 
 
 pub(in crate::admin) async fn reseal(call: &Call<'_>) -> Result<Reply, Failure> {
     call.check_writable()?;
+    call.check_unconditional()?;
     let resealed = call.state.cluster.reseal(call.note()?).await;
     let resealed = resealed.map_err(|error| Failure::new(Code::Unsealed, error.to_string()))?;
     Ok(reply::json(&json!({ "resealed": resealed })))
@@ -359,23 +363,55 @@ pub(in crate::admin) async fn list_tokens(call: &Call<'_>) -> Result<Reply, Fail
     Ok(reply::json(&json!({ "items": items })))
 }
 
-pub(in crate::admin) async fn make_token(call: &Call<'_>) -> Result<Reply, Failure> {
-    let wait = match call.query("expires_in") {
-        None => TOKEN_FOR,
-        Some(text) => {
-            text.parse().map_err(|error| Failure::new(ErrorCode::InvalidField, format!("expires_in: {error}")))?
+/// The body of a new join token. Each is of use once, so there is no number to ask for.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewToken {
+    expires: Option<String>,
+    expires_in: Option<String>,
+}
+
+impl NewToken {
+    /// When it stops working, in seconds since 1970.
+    fn end(&self, call: &Call<'_>) -> Result<i64, Failure> {
+        let now = clock::unix_seconds();
+        let end = match (self.expires.as_deref(), self.expires_in.as_deref(), call.query("expires_in")) {
+            (Some(time), None, None) => token::time(time)?,
+            (None, wait, asked) if wait.is_none() || asked.is_none() => {
+                let wait = wait.or(asked).map_or(Ok(TOKEN_FOR), str::parse::<Wait>);
+                let wait = wait.map_err(|error| token::wrong(format!("expires_in: {error}")))?;
+                now.saturating_add(i64::try_from(wait.0.as_secs()).unwrap_or(i64::MAX))
+            }
+            _ => return Err(token::wrong("say once when it ends: `expires`, or `expires_in`")),
+        };
+        if end < now {
+            return Err(token::wrong("a token that has ended already lets nobody in"));
         }
-    };
+        Ok(end)
+    }
+}
+
+pub(in crate::admin) async fn make_token(call: &Call<'_>) -> Result<Reply, Failure> {
+    let expires = call.read::<NewToken>()?.end(call)?;
     let secret = new_join_token().map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
     let hash = KeyHash::of(secret.expose().as_bytes());
-    let id = JoinTokenId::new(hash.to_string().get(7..15).unwrap_or_default());
-    let seconds = i64::try_from(wait.0.as_secs()).unwrap_or(i64::MAX);
-    let expires = clock::unix_seconds().saturating_add(seconds);
-    call.command(Command::PutJoinToken { id: id.clone(), hash, expires }).await?;
+    // A call that is asked again finds by its own name what it made before.
+    let name = match call.note()?.idempotency {
+        Some(named) => named.iter().take(4).map(|byte| format!("{byte:02x}")).collect(),
+        None => hash.to_string().get(7..15).unwrap_or_default().to_owned(),
+    };
+    let id = JoinTokenId::new(&name);
+    let (_, is_repeated) = call.command(Command::PutJoinToken { id: id.clone(), hash, expires }, false).await?;
+    if is_repeated {
+        call.synchronised().await?;
+        let state = call.state.cluster.state();
+        let made = state.join_tokens().get(&id).ok_or_else(|| Failure::not_found("join token", &name))?;
+        return Ok(reply::json(&json!({ "name": name, "expires": time_text(made.expires) })));
+    }
     let fingerprint = call.state.authority.unwrap_or_default();
     let fingerprint: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
     let document = json!({
-        "name": id.as_str(),
+        "name": name,
         "expires": time_text(expires),
         "token": format!("{}.{fingerprint}", secret.expose()),
     });
@@ -388,7 +424,7 @@ pub(in crate::admin) async fn remove_token(call: &Call<'_>) -> Result<Reply, Fai
     if call.state.cluster.state().join_tokens().get(&id).is_none() && !call.is_repeated()? {
         return Err(Failure::not_found("join token", call.name()));
     }
-    call.command(Command::RemoveJoinToken(id)).await?;
+    call.command(Command::RemoveJoinToken(id), true).await?;
     Ok(reply::json(&json!({ "name": call.name() })))
 }
 

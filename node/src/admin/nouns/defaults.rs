@@ -28,7 +28,9 @@ pub(in crate::admin) async fn put(call: &Call<'_>) -> Result<Reply, Failure> {
     let done = call.change(move |now: &Now| {
         let spec = &*now.spec;
         let parts = read_one(&body, &["defaults"], spec)?;
-        Ok(Plan { changes: parts.changes(spec, Rest::Stays), with: parts.defaults.unwrap_or_default() })
+        let changes = parts.changes(spec, Rest::Stays);
+        // They are there before anybody says anything of them.
+        Ok(Plan { changes, was_there: true, with: parts.defaults.unwrap_or_default() })
     });
     let done = done.await?;
     Ok(answer(StatusCode::OK, done.revision, described(done.revision, &done.with)))

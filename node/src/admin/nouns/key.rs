@@ -96,7 +96,8 @@ async fn put_key(
         let spec = &*now.spec;
         let is_new = !spec.keys.contains_key(name.as_str());
         if let Some(key) = spec.keys.get(name.as_str()).filter(|_| now.is_repeated) {
-            return Ok(Plan { changes: Vec::new(), with: Put { key: key.clone(), is_new, secret: None } });
+            let with = Put { key: key.clone(), is_new, secret: None };
+            return Ok(Plan { changes: Vec::new(), was_there: true, with });
         }
         if before == Before::Absent && !is_new {
             return Err(Failure::new(Code::Conflict, format!("there is a key {name:?} already")));
@@ -105,7 +106,8 @@ async fn put_key(
         let changes = parts.changes(spec, Rest::Stays);
         let lost = || Failure::new(ErrorCode::Internal, "the key was lost while it was read");
         let key = parts.keys.remove(name.as_str()).ok_or_else(lost)?;
-        Ok(Plan { changes, with: Put { key, is_new, secret: parts.made.pop().map(|(_, secret)| secret) } })
+        let secret = parts.made.pop().map(|(_, secret)| secret);
+        Ok(Plan { changes, was_there: !is_new, with: Put { key, is_new, secret } })
     });
     Ok(shown(&id, done.await?))
 }
@@ -116,12 +118,12 @@ pub(in crate::admin) async fn rotate(call: &Call<'_>) -> Result<Reply, Failure> 
         let spec = &*now.spec;
         let mut key = find(spec, id.as_str())?.clone();
         if now.is_repeated {
-            return Ok(Plan { changes: Vec::new(), with: Put { key, is_new: false, secret: None } });
+            return Ok(Plan { changes: Vec::new(), was_there: true, with: Put { key, is_new: false, secret: None } });
         }
         let secret = new_key_secret().map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
         key.hash = KeyHash::of(secret.expose().as_bytes());
         let changes = vec![Change::PutKey(id.clone(), key.clone())];
-        Ok(Plan { changes, with: Put { key, is_new: false, secret: Some(secret) } })
+        Ok(Plan { changes, was_there: true, with: Put { key, is_new: false, secret: Some(secret) } })
     });
     Ok(shown(call.name(), done.await?))
 }
@@ -134,7 +136,7 @@ pub(in crate::admin) async fn revoke(call: &Call<'_>) -> Result<Reply, Failure> 
         let is_revoked = key.expires == Some(REVOKED);
         key.expires = Some(REVOKED);
         let changes = if is_revoked { Vec::new() } else { vec![Change::PutKey(id.clone(), key.clone())] };
-        Ok(Plan { changes, with: Put { key, is_new: false, secret: None } })
+        Ok(Plan { changes, was_there: true, with: Put { key, is_new: false, secret: None } })
     });
     Ok(shown(call.name(), done.await?))
 }
@@ -146,7 +148,7 @@ pub(in crate::admin) async fn delete(call: &Call<'_>) -> Result<Reply, Failure> 
         if !now.is_repeated {
             find(spec, id.as_str())?;
         }
-        Ok(Plan { changes: vec![Change::RemoveKey(id.clone())], with: () })
+        Ok(Plan { changes: vec![Change::RemoveKey(id.clone())], was_there: true, with: () })
     });
     Ok(removed(call.name(), done.await?.revision))
 }

@@ -28,7 +28,8 @@ pub(in crate::admin) async fn put(call: &Call<'_>) -> Result<Reply, Failure> {
         let parts = read_one(&body, &["providers", &name], spec)?;
         let is_new = !spec.providers.contains_key(name.as_str());
         let written = parts.providers.get(name.as_str()).map(write_provider);
-        Ok(Plan { changes: parts.changes(spec, Rest::Stays), with: (is_new, written.unwrap_or_default()) })
+        let changes = parts.changes(spec, Rest::Stays);
+        Ok(Plan { changes, was_there: !is_new, with: (is_new, written.unwrap_or_default()) })
     });
     let done = done.await?;
     let (is_new, written) = done.with;
@@ -43,7 +44,7 @@ pub(in crate::admin) async fn delete(call: &Call<'_>) -> Result<Reply, Failure> 
         if !now.is_repeated && !spec.providers.contains_key(&id) {
             return Err(Failure::not_found("provider", id.as_str()));
         }
-        Ok(Plan { changes: vec![Change::RemoveProvider(id.clone())], with: () })
+        Ok(Plan { changes: vec![Change::RemoveProvider(id.clone())], was_there: true, with: () })
     });
     Ok(removed(call.name(), done.await?.revision))
 }

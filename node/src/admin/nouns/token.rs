@@ -25,11 +25,11 @@ struct NewToken {
     expires: Option<String>,
 }
 
-fn wrong(detail: impl Into<String>) -> Failure {
+pub(super) fn wrong(detail: impl Into<String>) -> Failure {
     Failure::new(ErrorCode::InvalidField, detail)
 }
 
-fn time(text: &str) -> Result<i64, Failure> {
+pub(super) fn time(text: &str) -> Result<i64, Failure> {
     let time: Result<jiff::Timestamp, _> = text.parse();
     time.map(jiff::Timestamp::as_second)
         .map_err(|_| wrong(format!("expires: {text:?} is not a time with its zone, such as 2027-01-01T00:00:00Z")))
@@ -66,7 +66,7 @@ pub(in crate::admin) async fn create(call: &Call<'_>) -> Result<Reply, Failure> 
     if before.admin_tokens().contains_key(&id) && !call.is_repeated()? {
         return Err(Failure::new(Code::Conflict, format!("there is a token {name:?} already")));
     }
-    let (revision, is_repeated) = call.command(Command::PutAdminToken(id, token.clone())).await?;
+    let (revision, is_repeated) = call.command(Command::PutAdminToken(id, token.clone()), false).await?;
     let mut document = shown_admin(&name, revision, &token);
     if !is_repeated {
         document.insert("secret".to_owned(), secret.expose().as_str().into());
@@ -79,6 +79,6 @@ pub(in crate::admin) async fn delete(call: &Call<'_>) -> Result<Reply, Failure> 
     if !call.state.cluster.state().admin_tokens().contains_key(call.name()) && !call.is_repeated()? {
         return Err(Failure::not_found("token", call.name()));
     }
-    let (revision, _) = call.command(Command::RemoveAdminToken(AdminTokenId::new(call.name()))).await?;
+    let (revision, _) = call.command(Command::RemoveAdminToken(AdminTokenId::new(call.name())), true).await?;
     Ok(removed(call.name(), revision))
 }
