@@ -96,9 +96,12 @@ async fn what_goes_is_said_and_asked_for() {
     operator.does(&["apply", "-f", "spec.toml"]).await;
     operator.site.write("less.toml", "");
 
-    operator.fails(&["apply", "-f", "less.toml", "--prune"], 2, "- key app").await;
-    operator.fails(&["apply", "-f", "less.toml", "--prune"], 2, "say --yes").await;
-    let done = operator.does(&["apply", "-f", "less.toml", "--prune", "--yes"]).await;
+    operator.fails(&["apply", "-f", "less.toml", "--prune", "--yes"], 4, "troupe apply --prune --allow-empty").await;
+    operator.fails(&["diff", "-f", "less.toml", "--prune"], 4, "all 3 in force would be taken away").await;
+    let emptying = ["apply", "-f", "less.toml", "--prune", "--allow-empty"];
+    operator.fails(&emptying, 2, "- key app").await;
+    operator.fails(&emptying, 2, "say --yes").await;
+    let done = operator.does(&[&emptying[..], &["--yes"]].concat()).await;
 
     assert_eq!(done, "0 added, 0 changed, 3 removed\nrevision 2\n");
     assert_eq!(operator.json(&["key", "list"]).await["items"], serde_json::json!([]));

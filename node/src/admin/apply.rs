@@ -8,7 +8,7 @@ use troupe_proto::spec::Spec;
 
 use super::call::{Call, Done, Now, Plan};
 use super::delta::{Delta, Op, delta};
-use super::failure::Failure;
+use super::failure::{Code, Failure};
 use super::reply::{self, Reply};
 use super::table::Member;
 use crate::config::source::{Node, parse_json};
@@ -73,8 +73,17 @@ pub(super) const ANSWER: &[Member] = &[
     Member { name: "notes", takes: "list", doc: "What is right, but worth knowing." },
 ];
 
+/// Whether a spec that declares nothing may take everything away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Emptying {
+    /// It is far more often a wrong file than a wish.
+    Refused,
+    Asked,
+}
+
 pub(super) async fn apply(call: &Call<'_>) -> Result<Reply, Failure> {
     let rest = if call.flag("prune")? { Rest::Goes } else { Rest::Stays };
+    let emptying = if call.flag("allow_empty")? { Emptying::Asked } else { Emptying::Refused };
     let body = call.body.clone();
     // A hundred thousand keys take a while to read.
     let read = tokio::task::spawn_blocking(move || parse_json("body", if body.is_empty() { b"{}" } else { &body }));
@@ -83,7 +92,7 @@ pub(super) async fn apply(call: &Call<'_>) -> Result<Reply, Failure> {
     if call.flag("dry_run")? {
         let now = call.agreed().await?;
         let (root, spec) = (root, Arc::clone(&now.spec));
-        let planned = tokio::task::spawn_blocking(move || plan(&root, &spec, rest)).await;
+        let planned = tokio::task::spawn_blocking(move || plan(&root, &spec, rest, emptying)).await;
         let stopped = |_| Failure::new(troupe_proto::failure::ErrorCode::Internal, "reading was stopped");
         let mut applied = planned.map_err(stopped)??.with;
         applied.revision = now.revision.0;
@@ -91,7 +100,7 @@ pub(super) async fn apply(call: &Call<'_>) -> Result<Reply, Failure> {
         applied.made.iter_mut().for_each(|made| made.secret = None);
         return Ok(reply::json_at(StatusCode::OK, now.revision, &applied));
     }
-    let done = call.change(move |now: &Now| plan(&root, &now.spec, rest)).await?;
+    let done = call.change(move |now: &Now| plan(&root, &now.spec, rest, emptying)).await?;
     let Done { revision, is_repeated, with: mut applied } = done;
     applied.revision = revision.0;
     if is_repeated {
@@ -100,8 +109,17 @@ pub(super) async fn apply(call: &Call<'_>) -> Result<Reply, Failure> {
     Ok(reply::json_at(StatusCode::OK, revision, &applied))
 }
 
-fn plan(root: &Node, spec: &Spec, rest: Rest) -> Result<Plan<Applied>, Failure> {
+fn plan(root: &Node, spec: &Spec, rest: Rest, emptying: Emptying) -> Result<Plan<Applied>, Failure> {
     let parts = read_parts("body", root, spec, rest)?;
+    let says_nothing = parts.providers.is_empty() && parts.models.is_empty() && parts.keys.is_empty();
+    let held = spec.providers.len() + spec.models.len() + spec.keys.len();
+    if rest == Rest::Goes && emptying == Emptying::Refused && says_nothing && held > 0 {
+        let detail = format!(
+            "the spec has no provider, model or key, so all {held} in force would be taken away: to do that on purpose, \
+             say allow_empty=true (troupe apply --prune --allow-empty)"
+        );
+        return Err(Failure::new(Code::WouldEmpty, detail));
+    }
     let changes = parts.changes(spec, rest);
     let mut deltas: Vec<Delta> = changes.iter().map(|change| delta(change, spec)).collect();
     let count = |op| deltas.iter().filter(|delta| delta.op == op).count();

@@ -428,6 +428,11 @@ pub(super) static ROUTES: &[Route] = &[
         query: &[
             parameter("dry_run", "yes or no", "Changes nothing: the answer says what would change."),
             parameter("prune", "yes or no", "What the body does not say is taken away. Without it, it stays."),
+            parameter(
+                "allow_empty",
+                "yes or no",
+                "With `prune`, a body without providers, models and keys takes all of them away; without this it is refused.",
+            ),
         ],
         body: Takes::Spec,
         answer: Gives::Fields(apply::ANSWER),

@@ -377,6 +377,27 @@ async fn a_repeated_call_is_not_held_against_what_it_made_itself() {
 }
 
 #[tokio::test]
+async fn a_spec_that_says_nothing_takes_everything_away_only_on_purpose() {
+    let admin = start(Some(TOKEN)).await;
+    admin.call("POST", "/admin/v1/apply", "", a_spec()).await;
+
+    for body in [Value::Null, json!({}), json!({"providers": {}, "keys": {}}), json!({"defaults": {}})] {
+        for path in ["/admin/v1/apply?prune=true", "/admin/v1/apply?prune=true&dry_run=true"] {
+            let told = admin.call("POST", path, "", body.clone()).await;
+            assert_eq!((told.status, &told.body["code"]), (409, &"would_empty".into()), "{body} {}", told.body);
+            assert!(told.body["detail"].as_str().unwrap().contains("--prune --allow-empty"), "{}", told.body);
+        }
+    }
+    assert_eq!(admin.call("POST", "/admin/v1/apply", "", json!({})).await.status, 200, "without prune nothing goes");
+    assert_eq!(admin.get("/admin/v1/export").await.body["keys"], json!({"a": {}, "b": {}}));
+
+    let done = admin.call("POST", "/admin/v1/apply?prune=true&allow_empty=true", "", json!({})).await;
+    assert_eq!((done.status, &done.body["removed"]), (200, &4.into()), "{}", done.body);
+    let again = admin.call("POST", "/admin/v1/apply?prune=true", "", json!({})).await;
+    assert_eq!((again.status, &again.body["removed"]), (200, &0.into()), "where nothing is, nothing is lost");
+}
+
+#[tokio::test]
 async fn a_join_token_is_made_as_its_body_says_and_once_by_its_name() {
     let admin = start(Some(TOKEN)).await;
     let path = "/admin/v1/join-tokens";

@@ -21,6 +21,9 @@ pub(super) struct Apply {
     /// Takes away what the file does not say. Without it, that stays.
     #[arg(long)]
     prune: bool,
+    /// With --prune, a file without providers, models and keys takes all of them away. Without it, it is refused.
+    #[arg(long, requires = "prune")]
+    allow_empty: bool,
     /// Says what would change, and changes nothing.
     #[arg(long)]
     dry_run: bool,
@@ -39,6 +42,9 @@ pub(super) struct Diff {
     /// As if what the file does not say were taken away.
     #[arg(long)]
     prune: bool,
+    /// With --prune, shows what a file without providers, models and keys takes away. Without it, it is refused.
+    #[arg(long, requires = "prune")]
+    allow_empty: bool,
     #[command(flatten)]
     asking: Asking,
 }
@@ -65,7 +71,7 @@ enum Format {
 pub(super) fn apply(args: &Apply) -> anyhow::Result<Exit> {
     let asking = &args.changing.asking;
     let spec = read(&args.file)?;
-    let plan = dry_run(&asking.access, &spec, args.prune)?;
+    let plan = dry_run(&asking.access, &spec, rest(args.prune, args.allow_empty))?;
     let planned: Applied = serde_json::from_value(plan.clone())?;
     let is_empty = planned.added + planned.changed + planned.removed == 0;
     if args.dry_run || is_empty {
@@ -85,8 +91,10 @@ pub(super) fn apply(args: &Apply) -> anyhow::Result<Exit> {
         let problem = format!("{} would be taken away: say --yes where nobody can be asked", things(planned.removed));
         return Err(AdminError::Usage(problem).into());
     }
-    let prune = flag(args.prune);
-    let mut ask = Ask::change(Method::POST, &["apply"], args.changing.reason.as_deref()).query("prune", prune);
+    let mut ask = Ask::change(Method::POST, &["apply"], args.changing.reason.as_deref());
+    for (name, value) in rest(args.prune, args.allow_empty) {
+        ask = ask.query(name, value);
+    }
     if planned.removed > 0 || is_asked {
         // What goes must be what was shown; what only comes or changes is what the file says, whatever happened since.
         ask = ask.at(planned.revision);
@@ -119,7 +127,7 @@ fn lost(planned: &Applied, applied: &Applied) -> Option<String> {
 }
 
 pub(super) fn diff(args: &Diff) -> anyhow::Result<Exit> {
-    let plan = dry_run(&args.asking.access, &read(&args.file)?, args.prune)?;
+    let plan = dry_run(&args.asking.access, &read(&args.file)?, rest(args.prune, args.allow_empty))?;
     let planned: Applied = serde_json::from_value(plan.clone())?;
     args.asking.print(&plan, |_| human(&planned, Tense::Future))
 }
@@ -139,9 +147,19 @@ fn read(path: &Path) -> anyhow::Result<Value> {
     Ok(read_for_sending(path, &Sources::of_process(None))?)
 }
 
-fn dry_run(access: &Access, spec: &Value, prune: bool) -> Result<Value, AdminError> {
-    let ask = Ask::change(Method::POST, &["apply"], None).query("dry_run", "true").query("prune", flag(prune));
+fn dry_run(access: &Access, spec: &Value, rest: Rest) -> Result<Value, AdminError> {
+    let mut ask = Ask::change(Method::POST, &["apply"], None).query("dry_run", "true");
+    for (name, value) in rest {
+        ask = ask.query(name, value);
+    }
     access.ask(&ask.body(spec))
+}
+
+/// What becomes of what a file does not say, as a node is asked for it.
+type Rest = [(&'static str, &'static str); 2];
+
+const fn rest(prune: bool, allow_empty: bool) -> Rest {
+    [("prune", flag(prune)), ("allow_empty", flag(allow_empty))]
 }
 
 const fn flag(is_set: bool) -> &'static str {
