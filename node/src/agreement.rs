@@ -176,3 +176,58 @@ impl Agreement {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use troupe_cluster::{Cluster, Keyring};
+
+    use super::*;
+
+    fn agreement() -> (Agreement, Arc<Freshness>) {
+        let handle = Cluster::start_local(Keyring::ephemeral(crate::wiring::random()).unwrap());
+        let freshness = Arc::new(Freshness::new(clock::now(), Some(Duration::from_secs(5))));
+        (Agreement::new(handle, Arc::clone(&freshness), None), freshness)
+    }
+
+    #[tokio::test]
+    async fn a_node_is_fresh_only_once_requests_read_what_was_agreed() {
+        let (agreement, freshness) = agreement();
+        let was_fresh = Mutex::new(Vec::new());
+        let (told, mut rounds) = watch::channel(0);
+        // Twice the state cannot be served; from the third time on it is.
+        let publish = || {
+            let mut was_fresh = was_fresh.lock().unwrap();
+            was_fresh.push(freshness.age(clock::now()).is_some());
+            told.send_replace(was_fresh.len());
+            was_fresh.len() >= 3
+        };
+
+        let four = timeout(Duration::from_secs(10), rounds.wait_for(|rounds| *rounds >= 4));
+        tokio::select! {
+            () = agreement.keep_fresh(publish) => {}
+            four = four => drop(four.expect("it asks again and again").unwrap()),
+        }
+
+        assert_eq!(*was_fresh.lock().unwrap(), [false, false, false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_check_whose_state_is_not_published_answers_nobody() {
+        let (agreement, freshness) = agreement();
+        agreement.checks.asked.fetch_add(1, Ordering::AcqRel);
+        agreement.checks.wake.notify_one();
+        let unseen = async {
+            while agreement.checks.unseen.load(Ordering::Relaxed) == 0 {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+
+        let unseen = timeout(Duration::from_secs(10), unseen);
+        tokio::select! {
+            () = agreement.answer_checks(|| false) => {}
+            unseen = unseen => unseen.expect("the check ends"),
+        }
+
+        assert_eq!((*agreement.checks.answered.borrow(), freshness.age(clock::now())), (0, None));
+    }
+}

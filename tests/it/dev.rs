@@ -1,6 +1,7 @@
 //! `troupe dev`, as somebody who has just built it meets it.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use http::Method;
@@ -64,6 +65,9 @@ async fn started(site: &Site) -> (Process, String) {
 async fn every_command_it_prints_is_answered_whole_and_streamed_on_both_wires() {
     let site = Site::new();
     let (mut process, banner) = started(&site).await;
+    let scratch = std::env::temp_dir().join(format!("troupe-dev-{}", process.id()));
+    let mode = std::fs::metadata(&scratch).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "its token and its seal key are in {}", scratch.display());
     let (mut whole, mut streamed) = (0, 0);
 
     for curl in curls(&site, &banner) {

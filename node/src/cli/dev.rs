@@ -1,3 +1,4 @@
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -53,7 +54,8 @@ fn one(flags: Flags) -> anyhow::Result<Exit> {
         let (stop, stopped) = watch::channel(false);
         let provider = tokio::spawn(dev::simulated::serve(listener, stopped));
         if boot.spec_file.is_none() {
-            std::fs::create_dir_all(&boot.node.data_dir)?;
+            // From its first moment on: it is made where everybody may look.
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&boot.node.data_dir)?;
             let path = boot.node.data_dir.join("dev-spec.toml");
             std::fs::write(&path, dev::spec(simulated)).context("the sample spec cannot be written")?;
             boot.spec_file = Some(path);

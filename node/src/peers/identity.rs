@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::time::sleep;
 use troupe_cluster::Keyring;
 use troupe_cluster::storage::{DataDir, DirError};
 use troupe_cluster::transport::Certificates;
@@ -126,6 +128,14 @@ impl Identity {
         keep(&self.files.cert, cert)
     }
 
+    /// Reads the certificates again and again, so that whoever renews them need tell nobody.
+    pub(super) async fn keep_certificates(&self, every: Duration) {
+        loop {
+            sleep(every).await;
+            self.refresh();
+        }
+    }
+
     /// Reads the certificates again that came from files. Those that cannot be used change nothing.
     pub(super) fn refresh(&self) {
         let Some(certificates) = &self.certificates else { return };
@@ -187,6 +197,77 @@ pub(super) fn keyring(boot: &Boot, data_dir: &Path) -> Result<Keyring, PeersErro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lost_seal_key_is_refused_and_never_made_again_where_a_state_may_need_it() {
+        let boot = Boot::load(&crate::config::Flags::default(), &|_: &str| None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(SEAL_KEY_FILE);
+        let first = keyring(&boot, dir.path()).unwrap().current();
+        assert_eq!(keyring(&boot, dir.path()).unwrap().current(), first, "it is made once");
+        keep(&dir.path().join(super::super::BEGUN_FILE), "it has taken part").unwrap();
+
+        std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        let error = keyring(&boot, dir.path()).err().unwrap();
+
+        assert!(matches!(&error, PeersError::LostSealKey(lost) if *lost == path), "{error}");
+        let told = error.to_string();
+        assert!(told.contains("seal-key is not there") && told.contains("put it back"), "{told}");
+        assert!(!path.exists());
+        std::fs::rename(dir.path().join("elsewhere"), &path).unwrap();
+        assert_eq!(keyring(&boot, dir.path()).unwrap().current(), first);
+    }
+
+    #[tokio::test]
+    async fn renewed_certificates_are_taken_up_by_the_timer_alone() {
+        let now = clock::unix_seconds();
+        let made = ca::found("CA", ca::Validity::days(now, 10)).unwrap();
+        let issuer = Issuer::read(&made.cert, &made.key).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let files = Files { ca: at("peer-ca.crt"), cert: at(CERTIFICATE_FILE), key: at("peer.key") };
+        let write = |days| {
+            let node = issuer.issue("gw-1", &[], None, ca::Validity::days(now, days)).unwrap();
+            for (path, text) in [(&files.ca, &made.cert), (&files.cert, &node.cert), (&files.key, &node.key)] {
+                std::fs::write(path, text).unwrap();
+            }
+        };
+        write(1);
+        let certificates = Arc::new(Certificates::load(files.clone()).unwrap());
+        let data_dir = DataDir::open(&at("data"), NodeId(1)).unwrap();
+        let identity = Identity {
+            dir: Mutex::new(data_dir),
+            certificates: Some(Arc::clone(&certificates)),
+            given: None,
+            requested: None,
+            files: files.clone(),
+            issuer: None,
+        };
+        let until = |days: i64| now + days * 86_400;
+        let ends = |at: i64| {
+            let certificates = &certificates;
+            async move {
+                while certificates.expires_at() != at {
+                    sleep(Duration::from_millis(2)).await;
+                }
+            }
+        };
+
+        let renewed = async {
+            ends(until(1)).await;
+            // Half a renewal is none: what is in force stays.
+            std::fs::write(&files.key, "half").unwrap();
+            sleep(Duration::from_millis(20)).await;
+            assert_eq!(certificates.expires_at(), until(1));
+            write(5);
+            ends(until(5)).await;
+        };
+        let renewed = tokio::time::timeout(Duration::from_secs(10), renewed);
+        tokio::select! {
+            () = identity.keep_certificates(Duration::from_millis(5)) => {}
+            renewed = renewed => renewed.expect("the timer reads them again"),
+        }
+    }
 
     #[test]
     fn a_join_token_is_a_secret_and_a_fingerprint() {

@@ -29,6 +29,8 @@ use crate::config::{Boot, new_admin_token};
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// How often certificates are read again.
 const REFRESH_EVERY: Duration = Duration::from_secs(60);
+/// How often the nodes of `join` are asked whether they still belong to this one's cluster.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The token that is made with a cluster.
 const FIRST_TOKEN: &str = "first";
 
@@ -100,13 +102,13 @@ impl Seeking {
         self.settle(known.is_none()).await;
         let (_, _, cluster) = self.finder.identity.who();
         let seeker = self.seeker();
-        loop {
-            if let Some(cluster) = cluster {
+        let look = async {
+            while let Some(cluster) = cluster {
                 seeker.look_around(cluster).await;
+                sleep(LOOK_EVERY).await;
             }
-            sleep(REFRESH_EVERY).await;
-            self.finder.identity.refresh();
-        }
+        };
+        tokio::join!(look, self.finder.identity.keep_certificates(REFRESH_EVERY));
     }
 
     fn seeker(&self) -> Seeker {

@@ -71,7 +71,7 @@ settings! {
         "seal_key" "TROUPE_CLUSTER_SEAL_KEY" "cluster-seal-key": "secret" = "",
             "The 32 bytes (base64 or hex) under which secrets of providers are kept, the same on each node. Default, for a cluster of one: made once and kept in `data_dir/seal-key`.";
         "seal_key_old" "TROUPE_CLUSTER_SEAL_KEY_OLD" "cluster-seal-key-old": "secret" = "",
-            "The key before, while `troupe cluster reseal` has not run yet.";
+            "A second key that secrets are opened with. To rotate without a gap: give each node the new key here and restart one after the other; then swap the two on each (`seal_key` new, `seal_key_old` old) and restart; then run `troupe cluster reseal`; then take the old one out.";
         "plain" "TROUPE_CLUSTER_PLAIN" "cluster-plain": "`true` or `false`" = "false",
             "Speaks to other nodes without TLS; only between loopback addresses, for trying things out.";
     }
