@@ -7,8 +7,11 @@ use tokio::sync::watch;
 pub enum Flow {
     /// Requests are served.
     Serving,
-    /// No new connections; requests under way are finished, and their connections closed behind them.
+    /// Requests are served, also of new connections, and each connection is closed behind those it has. The door stays
+    /// open, because a balancer that finds it closed takes the node for dead and cuts the streams it still has here.
     Draining,
+    /// The door is closed; what came in is finished.
+    Closing,
     /// What is still open is cut.
     Stopped,
 }

@@ -34,8 +34,46 @@ pub struct House {
     pub access_log: Arc<AccessLog>,
     /// Where a test may step in.
     pub seams: Seams,
-    in_flight: AtomicUsize,
+    /// Connections that were there before a drain.
+    pub elders: Arc<Elders>,
 }
+
+/// Connections that were opened while the node took part: a drain ends with the last of them.
+#[derive(Debug, Default)]
+pub struct Elders(AtomicUsize);
+
+/// One such connection, until it is dropped.
+#[derive(Debug)]
+pub struct Elder(Arc<Elders>);
+
+impl Elders {
+    /// Counts a connection until the guard is dropped.
+    pub fn enter(self: &Arc<Self>) -> Elder {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Elder(self.clone())
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Resolves once there is none.
+    pub async fn gone(&self) {
+        while self.count() > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Drop for Elder {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How often a drain looks whether it is over.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The bounds of the data plane.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +113,7 @@ impl House {
         access_log: Arc<AccessLog>,
         seams: Seams,
     ) -> Self {
-        Self { view, agreement, actors, health, limits, metrics, access_log, seams, in_flight: AtomicUsize::new(0) }
+        Self { view, agreement, actors, health, limits, metrics, access_log, seams, elders: Arc::default() }
     }
 
     /// Publishes the agreed state as the view that requests read; whether they read all of it now.
@@ -85,7 +123,7 @@ impl House {
 
     /// Requests being served now.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.health.load().in_flight()
     }
 }
 
@@ -140,9 +178,7 @@ pub(crate) struct Place(Arc<Thread>);
 impl Place {
     /// Takes a place, unless the node is full.
     pub(crate) fn take(thread: &Arc<Thread>) -> Option<Self> {
-        let house = &thread.house;
-        if house.in_flight.fetch_add(1, Ordering::Relaxed) >= house.limits.in_flight {
-            house.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !thread.house.health.load().enter() {
             return None;
         }
         thread.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -153,6 +189,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.house.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.house.health.load().leave();
     }
 }

@@ -16,6 +16,7 @@ mod memory;
 pub mod node;
 pub mod peers;
 mod pipeline;
+pub mod rotation;
 pub mod telemetry;
 pub mod upstream;
 pub mod view;

@@ -30,6 +30,7 @@ use crate::house::{House, Limits, Seams};
 use crate::ingress::{Listener, ListenerOptions, Worker, WorkerOptions};
 use crate::peers::{self, Peers, PeersError};
 use crate::pipeline;
+use crate::rotation::Rotation;
 use crate::telemetry;
 use crate::telemetry::access_log::{AccessLog, AccessLogError, Closed, Destination};
 use crate::telemetry::metrics::Metrics;
@@ -121,7 +122,7 @@ pub struct Node {
     reload: Arc<Notify>,
     reloads: Arc<ReloadCounters>,
     leave: Arc<Notify>,
-    flow: watch::Sender<Flow>,
+    rotation: Arc<Rotation>,
     admin_stop: watch::Sender<bool>,
     workers: Arc<Vec<Worker>>,
     listener: tokio::task::JoinHandle<()>,
@@ -145,7 +146,7 @@ impl Node {
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&destination(&boot.log.access), metrics.clone())?;
         let freshness = Arc::new(Freshness::new(clock::now(), None));
-        let health = Arc::new(Health::new(freshness.clone()));
+        let health = Arc::new(Health::new(freshness.clone(), limits(boot).in_flight));
         // A node that follows a file agrees with itself, in memory: the file is what lasts.
         let (cluster, peers) = match &boot.spec_file {
             Some(_) => {
@@ -198,7 +199,9 @@ impl Node {
             tasks.spawn(async move { checks.agreement.answer_checks(|| checks.publish()).await });
         }
 
-        let (flow, flow_seen) = watch::channel(Flow::Serving);
+        let waits = (boot.limits.drain_delay, boot.limits.drain_timeout);
+        let rotation = Rotation::new(health.clone(), house.elders.clone(), waits);
+        let flow_seen = rotation.flow();
         let worker_options = WorkerOptions {
             tls,
             connection_max_age: boot.limits.connection_max_age,
@@ -211,7 +214,8 @@ impl Node {
         let workers = Arc::new(workers);
         let listener = tokio::spawn(listener.run(house.clone(), workers.clone(), flow_seen));
         let (admin_stop, admin_stopped) = watch::channel(false);
-        let state = admin_state(boot, &house, &cluster, peers.as_deref(), &admin_token.token, admin_tls);
+        let token = &admin_token.token;
+        let state = admin_state(boot, &house, (&cluster, peers.as_deref()), &rotation, token, admin_tls);
         let leave = state.leave.clone();
         tasks.spawn(crate::admin::serve(admin_listener, state, admin_stopped));
         health.set(Phase::Serving);
@@ -225,7 +229,7 @@ impl Node {
             reload,
             reloads,
             leave,
-            flow,
+            rotation,
             admin_stop,
             workers,
             listener,
@@ -238,6 +242,11 @@ impl Node {
     /// Waits until this node was taken out of its cluster because an operator asked it to leave.
     pub async fn left(&self) {
         self.leave.notified().await;
+    }
+
+    /// Waits until an operator who took this node out of rotation wants it to stop, and nobody is left.
+    pub async fn told_to_stop(&self) {
+        self.rotation.told_to_stop().await;
     }
 
     /// Waits until this node cannot take part in its cluster, which it does not survive; gives why.
@@ -272,21 +281,32 @@ impl Node {
     /// Says goodbye to balancers, finishes what is under way, and stops. `hurry` resolves when an operator cannot wait.
     ///
     /// ```text
-    /// unready, serving on | drain_delay | no new connections, streams finish | drain_timeout | the rest is cut
+    /// unready, serving on | drain_delay | connections close behind their requests, streams finish | door closed
+    ///                                   └──────────────── drain_timeout: the rest is cut ────────────────┘
     /// ```
+    /// The door closes only behind the last stream: a balancer whose check is refused there takes the node for dead, and
+    /// may cut what it still has here.
     ///
     /// Every step has an end of its own, so that nothing that stands still keeps the process: see [`Node::drain_max`].
     pub async fn drain(self, hurry: impl Future<Output = ()>) {
         let hurry = hurry.shared();
         self.house.health.set(Phase::Draining);
-        tracing::info!(delay = ?self.drain_delay, "unready: balancers send new clients elsewhere");
-        tokio::select! {
-            () = tokio::time::sleep(self.drain_delay) => {}
-            () = hurry.clone() => {}
+        // An operator may have told balancers before.
+        if *self.rotation.flow().borrow() == Flow::Serving {
+            tracing::info!(delay = ?self.drain_delay, "unready: balancers send new clients elsewhere");
+            tokio::select! {
+                () = tokio::time::sleep(self.drain_delay) => {}
+                () = hurry.clone() => {}
+            }
         }
-        self.flow.send_replace(Flow::Draining);
+        self.rotation.advance(Flow::Draining);
         tracing::info!(in_flight = self.house.in_flight(), timeout = ?self.drain_timeout, "finishing requests");
-        let mut finished = std::pin::pin!(finish(self.listener, self.workers));
+        let finishing = async {
+            self.house.elders.gone().await;
+            self.rotation.advance(Flow::Closing);
+            finish(self.listener, self.workers).await;
+        };
+        let mut finished = std::pin::pin!(finishing);
         let is_cut = tokio::select! {
             () = &mut finished => false,
             () = tokio::time::sleep(self.drain_timeout) => true,
@@ -294,7 +314,7 @@ impl Node {
         };
         if is_cut {
             tracing::warn!(in_flight = self.house.in_flight(), "cutting what is still open");
-            self.flow.send_replace(Flow::Stopped);
+            self.rotation.advance(Flow::Stopped);
             if tokio::time::timeout(CUT_MAX, finished).await.is_err() {
                 tracing::error!("a data thread does not end, it is left behind");
             }
@@ -415,8 +435,8 @@ async fn publish_changes(house: Arc<House>) {
 fn admin_state(
     boot: &Boot,
     house: &Arc<House>,
-    cluster: &Handle,
-    peers: Option<&Peers>,
+    (cluster, peers): (&Handle, Option<&Peers>),
+    rotation: &Arc<Rotation>,
     token: &Secret<String>,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> Arc<AdminState> {
@@ -435,6 +455,7 @@ fn admin_state(
         authority: peers.and_then(|peers| Some(peers.certificates.as_ref()?.fingerprint())),
         tls,
         leave: Arc::default(),
+        rotation: rotation.clone(),
     })
 }
 

@@ -37,7 +37,7 @@ async fn is_over(client: &Client) -> bool {
 }
 
 #[tokio::test]
-async fn a_draining_node_says_so_serves_on_then_refuses_and_finishes_its_streams() {
+async fn a_draining_node_says_so_serves_whoever_comes_and_closes_its_door_behind_its_last_stream() {
     let world = World::new().flag("limits-drain-delay", "2s").flag("limits-drain-timeout", "30s").start().await;
     let (data, admin, log) = (world.addr(), Client::new(world.node.admin, None), world.dir().join("access.log"));
     let client = world.client();
@@ -56,9 +56,13 @@ async fn a_draining_node_says_so_serves_on_then_refuses_and_finishes_its_streams
     assert_eq!(client.post(PATH, Dialect::OpenAi.ask("o-x")).await.status, 200);
     assert_eq!(kept.post(PATH, Dialect::OpenAi.ask("o-x")).await.status, 200);
 
-    assert!(is_refused(data).await, "new connections are taken");
     assert!(is_over(&shared).await, "no GOAWAY on h2");
     assert!(is_over(&kept).await, "an idle connection stays open");
+    // A balancer that found the door closed would take the node for dead and cut the streams.
+    let late = client.get("/readyz").await;
+    assert_eq!((late.status, late.header("connection")), (503, Some("close")));
+    let late = client.post(PATH, Dialect::OpenAi.ask("o-x")).await;
+    assert_eq!((late.status, late.header("connection")), (200, Some("close")));
     assert!(!draining.is_finished());
     for stream in &mut streams {
         let text: String =
@@ -66,12 +70,48 @@ async fn a_draining_node_says_so_serves_on_then_refuses_and_finishes_its_streams
         assert_eq!((text, stream.is_cut), (words(100), false));
     }
     drop(streams);
+    assert!(is_refused(data).await, "the door stays open");
     timeout(Duration::from_secs(3), draining).await.expect("it ends with its last stream").unwrap();
 
     let lines = lines(&log);
-    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert_eq!(lines.len(), 5, "{lines:?}");
     assert!(lines.iter().all(|line| line["outcome"] == "finished"), "{lines:?}");
     assert_eq!(mock.closed_early(), []);
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_out_of_rotation_comes_back() {
+    let world = World::new().flag("limits-drain-delay", "0s").start().await;
+    let admin = Client::new(world.node.admin, None).key(world.node.admin_token.token.expose());
+    let client = world.client();
+    let kept = client.clone().kept().await;
+    assert_eq!(kept.get("/readyz").await.status, 200);
+
+    assert_eq!(admin.call(Method::POST, "/admin/v1/node/drain", "").await.status, 200);
+    assert!(is_over(&kept).await, "connections stay open");
+    let served = client.post(PATH, Dialect::OpenAi.ask("o-x")).await;
+    assert_eq!((client.get("/readyz").await.status, served.status), (503, 200));
+
+    assert_eq!(admin.call(Method::POST, "/admin/v1/node/undrain", "").await.status, 200);
+    let kept = client.clone().kept().await;
+    for _ in 0..3 {
+        assert_eq!(kept.get("/readyz").await.status, 200, "it is back, and keeps its connections");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_told_to_stop_waits_for_its_streams_first() {
+    let world = World::new().flag("limits-drain-delay", "0s").start().await;
+    let admin = Client::new(world.node.admin, None).key(world.node.admin_token.token.expose());
+    let mut stream = world.client().stream(PATH, Dialect::OpenAi.ask_stream("o-x+words=20+drip=20ms")).await;
+    assert!(stream.next().await.is_some());
+
+    assert_eq!(admin.call(Method::POST, "/admin/v1/node/drain?stop", "").await.status, 200);
+    assert!(timeout(Duration::from_millis(100), world.node.told_to_stop()).await.is_err(), "a stream is here");
+    stream.rest().await;
+    drop(stream);
+
+    timeout(Duration::from_secs(3), world.node.told_to_stop()).await.expect("nobody is left");
 }
 
 #[tokio::test]

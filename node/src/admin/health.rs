@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -31,18 +32,93 @@ impl Phase {
     }
 }
 
+/// How long a node must have been full before it says so: an instant of it is no reason to send clients elsewhere.
+const FULL_FOR: Duration = Duration::from_secs(1);
+
 /// The process's health. Readiness does not depend on a quorum: a node serves from what it holds, until that is older
-/// than its freshness bound (KEY-1).
+/// than its freshness bound (KEY-1), or until it is full.
 #[derive(Debug)]
 pub struct Health {
     phase: AtomicU8,
+    /// An operator took the node out of rotation.
+    is_held: AtomicBool,
     freshness: Arc<Freshness>,
+    load: Load,
+}
+
+/// The requests of a node, how many it has room for, and since when it has had none.
+#[derive(Debug)]
+pub struct Load {
+    in_flight: AtomicUsize,
+    limit: usize,
+    /// Milliseconds since 1970 when a request was first refused; 0 while there is room.
+    full_since: AtomicU64,
+}
+
+impl Load {
+    const fn new(limit: usize) -> Self {
+        Self { in_flight: AtomicUsize::new(0), limit, full_since: AtomicU64::new(0) }
+    }
+
+    /// Takes a place among the requests in flight, if there is one; [`Load::leave`] gives it back.
+    pub fn enter(&self) -> bool {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.limit {
+            return true;
+        }
+        self.leave();
+        // Whoever says it first is right.
+        self.full_since.compare_exchange(0, now_millis(), Ordering::Relaxed, Ordering::Relaxed).ok();
+        false
+    }
+
+    /// Gives a place back.
+    pub fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Requests being served now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether there has been no room for a while. Room is what is below nine tenths of the limit: at the limit itself
+    /// one request that ends would call in the next wave.
+    fn is_full(&self) -> bool {
+        if self.in_flight() < self.limit.saturating_sub(self.limit / 10).max(1) {
+            self.full_since.store(0, Ordering::Relaxed);
+            return false;
+        }
+        match self.full_since.load(Ordering::Relaxed) {
+            0 => false,
+            since => u128::from(now_millis().saturating_sub(since)) >= FULL_FOR.as_millis(),
+        }
+    }
+}
+
+fn now_millis() -> u64 {
+    u64::try_from(clock::unix_millis()).unwrap_or(0).max(1)
 }
 
 impl Health {
-    /// A process that is starting.
-    pub const fn new(freshness: Arc<Freshness>) -> Self {
-        Self { phase: AtomicU8::new(Phase::Starting as u8), freshness }
+    /// A process that is starting, and has room for `in_flight_max` requests at once.
+    pub const fn new(freshness: Arc<Freshness>, in_flight_max: usize) -> Self {
+        let (phase, is_held) = (AtomicU8::new(Phase::Starting as u8), AtomicBool::new(false));
+        Self { phase, is_held, freshness, load: Load::new(in_flight_max) }
+    }
+
+    /// Its requests.
+    pub const fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Takes the process out of rotation, or puts it back.
+    pub fn hold(&self, is_held: bool) {
+        self.is_held.store(is_held, Ordering::Release);
+    }
+
+    /// Whether the process ends: nobody puts it back then.
+    pub fn is_ending(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == Phase::Draining as u8
     }
 
     /// Says where the process is. A process that drains never serves again, whoever says so afterwards.
@@ -54,7 +130,7 @@ impl Health {
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Starting,
-            1 => Phase::Serving,
+            1 if !self.is_held.load(Ordering::Acquire) => Phase::Serving,
             _ => Phase::Draining,
         }
     }
@@ -67,11 +143,12 @@ impl Health {
     /// The answer to `/readyz`: 200 while traffic is welcome, else 503 and why. `verbose` lists what was looked at.
     pub fn readyz(&self, verbose: bool) -> (StatusCode, String) {
         let phase = self.phase();
-        let is_fresh = self.freshness.is_fresh(clock::now());
+        let (is_fresh, is_full) = (self.freshness.is_fresh(clock::now()), self.load.is_full());
         let (status, word) = match phase {
             Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-            Phase::Serving if is_fresh => (StatusCode::OK, "ready"),
-            Phase::Serving => (StatusCode::SERVICE_UNAVAILABLE, "stale"),
+            Phase::Serving if !is_fresh => (StatusCode::SERVICE_UNAVAILABLE, "stale"),
+            Phase::Serving if is_full => (StatusCode::SERVICE_UNAVAILABLE, "full"),
+            Phase::Serving => (StatusCode::OK, "ready"),
             Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         };
         let mut body = format!("{word}\n");
@@ -80,6 +157,7 @@ impl Health {
                 ("process", true),
                 ("spec and listeners", !matches!(phase, Phase::Starting)),
                 ("in touch with the other nodes", is_fresh),
+                ("room for requests", !is_full),
                 ("not draining", !matches!(phase, Phase::Draining)),
             ];
             for (name, is_well) in checks {
@@ -100,7 +178,7 @@ mod tests {
     #[test]
     fn a_process_that_is_out_of_touch_is_not_ready() {
         let freshness = Arc::new(Freshness::new(clock::now(), Some(Duration::from_secs(60))));
-        let health = Health::new(freshness.clone());
+        let health = Health::new(freshness.clone(), 1);
         health.set(Phase::Serving);
         assert_eq!(health.readyz(false), (StatusCode::SERVICE_UNAVAILABLE, "stale\n".to_owned()));
 
@@ -111,7 +189,7 @@ mod tests {
 
     #[test]
     fn only_a_serving_process_is_ready() {
-        let health = Health::new(Arc::new(Freshness::new(clock::now(), None)));
+        let health = Health::new(Arc::new(Freshness::new(clock::now(), None)), 1);
         assert_eq!(health.readyz(false), (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()));
 
         health.set(Phase::Serving);
@@ -123,8 +201,25 @@ mod tests {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(
             body,
-            "draining\n[+] process\n[+] spec and listeners\n[+] in touch with the other nodes\n[-] not draining\n"
+            "draining\n[+] process\n[+] spec and listeners\n[+] in touch with the other nodes\n[+] room for requests\n\
+             [-] not draining\n"
         );
         assert_eq!(health.healthz().0, StatusCode::OK);
+    }
+
+    #[test]
+    fn a_node_that_stays_full_is_not_ready_until_it_has_room() {
+        let health = Health::new(Arc::new(Freshness::new(clock::now(), None)), 20);
+        health.set(Phase::Serving);
+        let room = |count: usize| (0..count).filter(|_| health.load().enter()).count();
+        assert_eq!(room(21), 20);
+        assert_eq!(health.readyz(false).0, StatusCode::OK, "an instant is no reason");
+
+        health.load().full_since.store(now_millis() - 2000, Ordering::Relaxed);
+        health.load().leave();
+        assert_eq!(health.readyz(false), (StatusCode::SERVICE_UNAVAILABLE, "full\n".to_owned()));
+
+        (0..2).for_each(|_| health.load().leave());
+        assert_eq!(health.readyz(false).0, StatusCode::OK);
     }
 }

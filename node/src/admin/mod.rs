@@ -26,6 +26,7 @@ use troupe_cluster::Handle;
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::secret::Secret;
 
+use crate::rotation::Rotation;
 use crate::telemetry::metrics::{Learned, Metrics};
 pub use apply::{Applied, Made};
 pub(crate) use call::{IDEMPOTENCY_KEY, REASON};
@@ -59,6 +60,8 @@ pub struct AdminState {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Told once this node was taken out of its cluster by its own operator: it stops then.
     pub leave: Arc<tokio::sync::Notify>,
+    /// Whether balancers send clients here.
+    pub rotation: Arc<Rotation>,
 }
 
 /// Answers what an operator asks about a route.

@@ -184,6 +184,18 @@ const AUDIT_LINE: &[Member] = &[
     member("hash", "text", "SHA-256 of the hash of the entry before and of this one."),
 ];
 
+const NODE: &[Member] = &[
+    NAME,
+    member("node", "text", "Its id."),
+    member("incarnation", "whole", "Which start of its process this is."),
+    member("version", "text", "The version of its program."),
+    member("phase", "text", "`starting`, `serving` or `draining`."),
+    member("ready", "text", "What `/readyz` says: `ready`, or why not."),
+    member("uptime_seconds", "whole", "How long it has run."),
+    member("in_flight", "whole", "Requests it serves."),
+    member("connections", "whole", "Client connections that a drain waits for."),
+];
+
 /// The table, in the order of the reference.
 pub(super) static ROUTES: &[Route] = &[
     Route {
@@ -215,6 +227,40 @@ pub(super) static ROUTES: &[Route] = &[
         body: Takes::Nothing,
         answer: Gives::Object,
         run: |call| Box::pin(nouns::node::status(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/node",
+        role: Role::Viewer,
+        doc: "Who this node is, and whether it takes traffic.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: Gives::Fields(NODE),
+        run: |call| Box::pin(nouns::node::show(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/node/drain",
+        role: Role::Operator,
+        doc: "Takes this node out of its balancers' rotation: it is unready at once, closes its connections behind their requests after the drain delay, and serves whoever comes all the same.",
+        query: &[parameter(
+            "stop",
+            "yes or no",
+            "Stops the process once everybody is gone who was there, or the drain timeout is over.",
+        )],
+        body: Takes::Nothing,
+        answer: Gives::Fields(NODE),
+        run: |call| Box::pin(nouns::node::drain(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/node/undrain",
+        role: Role::Operator,
+        doc: "Puts this node back into rotation, if its process is not ending yet.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: Gives::Fields(NODE),
+        run: |call| Box::pin(nouns::node::undrain(call)),
     },
     Route {
         method: "GET",

@@ -26,7 +26,7 @@ async fn start(token: Option<&str>) -> Admin {
 async fn start_with(token: Option<&str>, follows: Option<PathBuf>) -> Admin {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let health = Arc::new(Health::new(Arc::new(crate::freshness::Freshness::new(crate::clock::now(), None))));
+    let health = Arc::new(Health::new(Arc::new(crate::freshness::Freshness::new(crate::clock::now(), None)), 1));
     let state = Arc::new(AdminState {
         learned: Box::new(Learned::default),
         metrics: Metrics::new(),
@@ -38,6 +38,7 @@ async fn start_with(token: Option<&str>, follows: Option<PathBuf>) -> Admin {
         follows,
         authority: None,
         leave: Arc::default(),
+        rotation: Rotation::new(health.clone(), Arc::default(), (Duration::ZERO, Duration::from_secs(60))),
         tls: None,
     });
     let (shutdown, receiver) = watch::channel(false);
@@ -121,6 +122,26 @@ async fn probes_answer_without_a_token_and_follow_the_phase() {
 
     admin.health.set(Phase::Draining);
     assert!(admin.ask("GET", "/readyz", "").await.ends_with("draining\n"));
+}
+
+#[tokio::test]
+async fn an_operator_takes_a_node_out_of_rotation_and_puts_it_back_unless_it_ends() {
+    let admin = start(Some(TOKEN)).await;
+    admin.health.set(Phase::Serving);
+
+    let drained = admin.call("POST", "/admin/v1/node/drain", "", Value::Null).await;
+    assert_eq!(
+        (drained.status, &drained.body["phase"], &drained.body["ready"]),
+        (200, &json!("draining"), &json!("draining"))
+    );
+    assert!(admin.ask("GET", "/readyz", "").await.starts_with("HTTP/1.1 503"));
+
+    let back = admin.call("POST", "/admin/v1/node/undrain", "", Value::Null).await;
+    assert_eq!((back.status, &back.body["phase"], &back.body["ready"]), (200, &json!("serving"), &json!("ready")));
+    assert!(admin.ask("GET", "/readyz", "").await.starts_with("HTTP/1.1 200"));
+
+    admin.health.set(Phase::Draining);
+    assert_eq!(admin.refused("POST", "/admin/v1/node/undrain", Value::Null).await, (409, "conflict".to_owned()));
 }
 
 #[tokio::test]

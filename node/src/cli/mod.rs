@@ -9,6 +9,7 @@ mod config;
 mod dev;
 mod dev_cluster;
 mod key;
+mod node;
 mod noun;
 mod output;
 mod print;
@@ -68,6 +69,9 @@ enum Command {
     /// Works on the cluster: its nodes, who leads, who may join.
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Works on one node: takes it out of its balancers' rotation, and puts it back.
+    #[command(subcommand)]
+    Node(node::Command),
     /// Works on the tokens of operators.
     #[command(subcommand)]
     Token(token::Command),
@@ -128,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Provider(command) => noun::run(&noun::PROVIDERS, &command),
         Command::Model(command) => noun::run(&noun::MODELS, &command),
         Command::Cluster(command) => cluster::run(&command),
+        Command::Node(command) => node::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Audit(args) => audit::run(&args),
         Command::Snapshot(command) => snapshot::run(&command),

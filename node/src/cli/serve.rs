@@ -64,6 +64,10 @@ pub(super) async fn until_told(node: Node) -> anyhow::Result<Exit> {
                 tracing::info!("this node left its cluster, it stops");
                 break Exit::Ok;
             }
+            () = node.told_to_stop() => {
+                tracing::info!("an operator took this node out of rotation, it stops");
+                break Exit::Ok;
+            }
             () = actors.failed() => {
                 tracing::error!("supervision gave up: what is learned of providers is no longer kept, this node leaves");
                 break Exit::Failed;

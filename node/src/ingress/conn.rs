@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::body::Held;
-use super::guard::{Busy, Guarded, Patience, TooLarge, idle_for, left_unheard};
+use super::guard::{Busy, Guarded, Patience, TooLarge, begun, idle_for, left_unheard};
 use super::rare::Rare;
 use super::readers::Readers;
 use super::seat::Seat;
@@ -41,7 +41,7 @@ const H2_PING_ANSWER: Duration = Duration::from_secs(20);
 const H2_SEND_BUFFER: usize = 64 << 10;
 /// What the last replies of a connection may take after it was asked to end.
 const FAREWELL: Duration = Duration::from_secs(15 * 60);
-/// A connection that was opened just before a drain has this long to bring its request.
+/// A connection that was opened just before a drain, or during it, has this long to bring its request.
 const LAST_CALL: Duration = Duration::from_secs(1);
 /// hyper's own bound on a head; ours is smaller, and says so in the caller's dialect.
 const HEAD_BUFFER_MIN: usize = 64 << 10;
@@ -54,6 +54,8 @@ pub(super) async fn run(
     options: Arc<WorkerOptions>,
     mut flow: watch::Receiver<Flow>,
 ) {
+    // What a drain waits for. Whoever connects later found no balancer that would have sent them elsewhere.
+    let _elder = (*flow.borrow() == Flow::Serving).then(|| thread.house.elders.enter());
     let ended = match &options.tls {
         None => match spoken(sniff(&tcp, thread.house.limits.header_timeout), &mut flow).await {
             Some(Ok(Some(version))) => {
@@ -174,7 +176,11 @@ where
         tokio::select! {
             () = sleep(age) => {}
             () = idle => {}
-            () = reached(&mut flow, Flow::Draining) => {}
+            () = async {
+                reached(&mut flow, Flow::Draining).await;
+                // One that came during the drain has brought something: the door is open so that this is answered.
+                begun(&watched, LAST_CALL).await;
+            } => {}
         }
     });
     macro_rules! drive {

@@ -56,6 +56,9 @@ const LOOK_WHILE_AWAKE_EVERY: Duration = Duration::from_secs(1);
 /// And one that was seen to be of no use for that long.
 const LOOK_WHILE_ASLEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// How often a new connection of a node that drains is looked at for its first request.
+const LOOK_FOR_FIRST_EVERY: Duration = Duration::from_millis(5);
+
 /// Resolves when a connection has had no request for `limit`, or soon after. One timer a second, a minute while there
 /// are none, and nothing a request. A connection that has had none between two looks does not count as in use.
 pub(super) async fn idle_for(busy: &Busy, limit: Duration) {
@@ -76,6 +79,17 @@ pub(super) async fn idle_for(busy: &Busy, limit: Duration) {
         seen = Some(ever);
         tokio::time::sleep(every).await;
     }
+}
+
+/// Resolves when a connection has had its first request, or has taken too long to bring one.
+pub(super) async fn begun(busy: &Busy, limit: Duration) {
+    let begins = async {
+        while busy.ever.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(LOOK_FOR_FIRST_EVERY).await;
+        }
+    };
+    // Either way it is over.
+    tokio::time::timeout(limit, begins).await.ok();
 }
 
 /// A request in service on a connection.

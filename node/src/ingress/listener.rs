@@ -8,9 +8,11 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use super::Worker;
 use super::worker::Arrival;
+use crate::clock;
 use crate::flow::{Flow, reached};
 use crate::house::House;
 
@@ -18,6 +20,11 @@ use crate::house::House;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// After an accept that failed for want of descriptors: others may close meanwhile.
 const BREATH: Duration = Duration::from_millis(50);
+
+/// How long nobody must have stood before the door when it closes.
+const LAST_LOOK: Duration = Duration::from_millis(20);
+/// And how long people may keep coming while it does.
+const LAST_LOOKS: Duration = Duration::from_millis(200);
 
 /// What a listener is given.
 #[derive(Clone, Copy, Debug)]
@@ -49,13 +56,23 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Accepts until the node drains; then the door closes.
+    /// Accepts until the door is to be closed; whoever stands before it then is let in first.
     pub async fn run(self, house: Arc<House>, workers: Arc<Vec<Worker>>, mut flow: watch::Receiver<Flow>) {
         let places = Arc::new(Semaphore::new(self.options.connections_max.min(Semaphore::MAX_PERMITS)));
+        let mut closes_at = None;
         loop {
-            let accepted = tokio::select! {
-                () = reached(&mut flow, Flow::Draining) => return,
-                accepted = accept(&self.socket, &places) => accepted,
+            let accepted = match closes_at {
+                None => tokio::select! {
+                    accepted = accept(&self.socket, &places) => accepted,
+                    () = reached(&mut flow, Flow::Closing) => {
+                        closes_at = Some(clock::now() + LAST_LOOKS);
+                        continue;
+                    }
+                },
+                Some(at) => match timeout(LAST_LOOK, accept(&self.socket, &places)).await {
+                    Ok(accepted) if clock::now() < at => accepted,
+                    Ok(_) | Err(_) => return,
+                },
             };
             let (socket, peer, place) = match accepted {
                 Ok(accepted) => accepted,

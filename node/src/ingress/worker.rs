@@ -147,13 +147,18 @@ async fn work(
                     has_freed = false;
                 }
             }
-            () = reached(&mut flow, Flow::Draining) => break,
+            () = reached(&mut flow, Flow::Closing) => break,
         }
     }
-    // What was handed over before the door closed is served too.
-    inbox.close();
-    while let Some(arrival) = inbox.recv().await {
-        connections.spawn(serve(arrival));
+    // The listener hands over whoever stood before the door, and is gone then.
+    loop {
+        tokio::select! {
+            arrival = inbox.recv() => {
+                let Some(arrival) = arrival else { break };
+                connections.spawn(serve(arrival));
+            }
+            () = reached(&mut flow, Flow::Stopped) => break,
+        }
     }
     let ended = async { while connections.join_next().await.is_some() {} };
     tokio::select! {

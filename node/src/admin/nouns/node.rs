@@ -2,12 +2,14 @@
 
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::json;
 use troupe_proto::failure::ErrorCode;
 
 use crate::admin::call::Call;
 use crate::admin::explain::Question;
-use crate::admin::failure::Failure;
+use crate::admin::failure::{Code, Failure};
 use crate::admin::reply::{self, Reply};
+use crate::rotation::Then;
 use crate::telemetry::metrics;
 
 #[derive(Serialize)]
@@ -43,6 +45,40 @@ pub(in crate::admin) async fn status(call: &Call<'_>) -> Result<Reply, Failure> 
         providers: spec.providers.len(),
         keys: spec.keys.len(),
     }))
+}
+
+/// Who this node is, and whether it takes traffic.
+fn told(call: &Call<'_>) -> Reply {
+    let (state, process) = (call.state, call.state.cluster.process());
+    let (_, ready) = state.health.readyz(false);
+    reply::json(&json!({
+        "name": state.node,
+        "node": process.node.to_string(),
+        "incarnation": process.incarnation,
+        "version": env!("CARGO_PKG_VERSION"),
+        "phase": state.health.phase().as_str(),
+        "ready": ready.trim_end(),
+        "uptime_seconds": state.metrics.uptime_seconds(),
+        "in_flight": state.metrics.in_flight(),
+        "connections": state.rotation.elders(),
+    }))
+}
+
+pub(in crate::admin) async fn show(call: &Call<'_>) -> Result<Reply, Failure> {
+    Ok(told(call))
+}
+
+pub(in crate::admin) async fn drain(call: &Call<'_>) -> Result<Reply, Failure> {
+    call.state.rotation.leave(if call.flag("stop")? { Then::Stop } else { Then::Stay });
+    Ok(told(call))
+}
+
+pub(in crate::admin) async fn undrain(call: &Call<'_>) -> Result<Reply, Failure> {
+    if call.state.health.is_ending() {
+        return Err(Failure::new(Code::Conflict, "this node's process is ending: it comes back when it is started"));
+    }
+    call.state.rotation.come_back();
+    Ok(told(call))
 }
 
 pub(in crate::admin) async fn explain(call: &Call<'_>) -> Result<Reply, Failure> {
