@@ -38,7 +38,7 @@ const TRIES: u32 = 4;
 const REST: Duration = Duration::from_millis(700);
 
 /// Which node is asked, and as whom.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(super) struct Access {
     /// The node's admin listener [env: TROUPE_ADMIN_URL] [default: http://127.0.0.1:8081].
     #[arg(long, value_name = "URL")]
@@ -186,6 +186,16 @@ fn escape(text: &str) -> String {
 }
 
 impl Access {
+    /// Where the node is.
+    pub(super) fn url(&self) -> String {
+        self.admin_url.clone().or_else(|| variable("TROUPE_ADMIN_URL")).unwrap_or_else(|| DEFAULT_URL.to_owned())
+    }
+
+    /// The same for another node of the cluster.
+    pub(super) fn at(&self, url: String) -> Self {
+        Self { admin_url: Some(url), ..self.clone() }
+    }
+
     /// Asks for a document.
     ///
     /// # Errors
@@ -248,8 +258,7 @@ impl Access {
     }
 
     fn exchange(&self, ask: &Ask<'_>, bytes_max: usize) -> Result<Answer, AdminError> {
-        let text = self.admin_url.clone().or_else(|| variable("TROUPE_ADMIN_URL"));
-        let text = text.unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let text = self.url();
         let url: BaseUrl =
             text.parse().map_err(|error| AdminError::Url { url: text.clone(), problem: format!("{error}") })?;
         let token = self.token()?;

@@ -8,11 +8,11 @@ use troupe_cluster::backup;
 use super::access::Ask;
 use super::output::{Output, table};
 use super::print::{Asking, Changing, items, talk, text};
-use super::{Exit, snapshot};
+use super::{Exit, rolling, snapshot};
 use crate::config::boot::CERTIFICATE_FILE;
 
 /// The longest silence of a quorum that counts as healthy, in milliseconds: a change of leaders takes less.
-const CONFIRMED_MS: u64 = 3000;
+pub(super) const CONFIRMED_MS: u64 = 3000;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -36,6 +36,9 @@ pub(super) enum Command {
     Remove(Named),
     /// Has another node lead.
     TransferLeader(Named),
+    /// Restarts the nodes one after another: each drains and exits, its supervisor starts it, and the next one's turn
+    /// comes when all are well. Whoever leads comes last. Exits with 6 when a node is not well.
+    RollingRestart(rolling::RollingRestart),
     /// Takes the node that is asked out for ever, and has it stop. If it has a vote, a learner gets it.
     Leave(Leave),
     /// Makes a cluster of one of a node that does not run: for when a majority is lost for good. Changes that only the
@@ -137,6 +140,7 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
             let path = ["cluster", "transfer-leader"];
             print_members(&change(Method::POST, &path, &args.changing).query("to", &args.name), &args.changing)
         }
+        Command::RollingRestart(args) => rolling::run(args),
         Command::Leave(args) => leave(args),
         Command::Recover(args) => recover(args),
         Command::Reseal(changing) => {
@@ -218,7 +222,7 @@ fn human_status(document: &Value) -> String {
     rows.map(|(name, field)| format!("{name:<10} {}{}\n", text(document, field), unit(field))).concat()
 }
 
-fn human_members(document: &Value) -> String {
+pub(super) fn human_members(document: &Value) -> String {
     let yes = |item: &Value, field: &str, word: &str, otherwise: &str| {
         let is = item.get(field).and_then(Value::as_bool).unwrap_or(false);
         if is { word.to_owned() } else { otherwise.to_owned() }

@@ -13,6 +13,7 @@ mod node;
 mod noun;
 mod output;
 mod print;
+mod rolling;
 mod route;
 mod serve;
 mod snapshot;
