@@ -9,6 +9,7 @@ mod config;
 mod dev;
 mod dev_cluster;
 mod key;
+mod manual;
 mod node;
 mod noun;
 mod output;
@@ -84,6 +85,10 @@ enum Command {
     /// Asks a running node about its routes.
     #[command(subcommand)]
     Route(route::Command),
+    /// Prints what makes a shell complete commands: `source <(troupe completion bash)`.
+    Completion(manual::Completion),
+    /// Prints the manual page: `troupe man | man -l -`.
+    Man(manual::Man),
     /// Makes the certificate authority of a cluster.
     #[command(subcommand)]
     Ca(ca::Ca),
@@ -138,6 +143,8 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Snapshot(command) => snapshot::run(&command),
         Command::Route(command) => route::run(&command),
+        Command::Completion(args) => Ok(manual::completion(&args)),
+        Command::Man(args) => manual::man(&args),
         Command::Ca(command) => ca::run(&command),
         Command::Cert(command) => ca::run_cert(&command),
     };
