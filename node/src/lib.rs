@@ -17,6 +17,7 @@ pub mod node;
 pub mod peers;
 mod pipeline;
 pub mod rotation;
+pub mod supervisor;
 pub mod telemetry;
 pub mod upstream;
 pub mod view;

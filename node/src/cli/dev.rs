@@ -12,6 +12,7 @@ use crate::config::{Boot, Flags, Literals, Sources, variable};
 use crate::dev;
 use crate::house::Seams;
 use crate::node::{Node, Setup, show_on_stderr};
+use crate::supervisor::Supervisor;
 use crate::telemetry;
 
 /// What `troupe dev` takes.
@@ -66,7 +67,7 @@ fn one(flags: Flags) -> anyhow::Result<Exit> {
         let node = Node::start(&boot, setup).await?;
         let banner = dev::banner(node.data, node.admin, node.admin_token.token.expose());
         say(&mut std::io::stdout().lock(), &banner);
-        let exit = until_told(node).await;
+        let exit = until_told(node, &Supervisor::default()).await;
         stop.send_replace(true);
         provider.await.context("the simulated provider panicked")?;
         exit

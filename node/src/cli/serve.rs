@@ -9,6 +9,7 @@ use super::Exit;
 use crate::config::{Boot, Flags, Sources, variable};
 use crate::house::Seams;
 use crate::node::{Node, Setup, show_on_stderr};
+use crate::supervisor::Supervisor;
 use crate::telemetry;
 
 /// Runs a node until it is told to stop.
@@ -26,7 +27,7 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<Exit> {
         if boot.spec_file.is_none() && node.cluster.state().spec().keys.is_empty() {
             tracing::info!("no client may enter yet: `troupe apply -f spec.toml` says what to serve and to whom");
         }
-        until_told(node).await
+        until_told(node, &Supervisor::of_process()).await
     })
 }
 
@@ -46,13 +47,15 @@ pub(super) fn on_control_plane(work: impl Future<Output = anyhow::Result<Exit>>)
 
 /// Serves until SIGTERM or SIGINT, then drains; a second one cuts the draining short. SIGHUP reloads. A node whose actors
 /// cannot be kept alive drains too.
-pub(super) async fn until_told(node: Node) -> anyhow::Result<Exit> {
+pub(super) async fn until_told(node: Node, supervisor: &Supervisor) -> anyhow::Result<Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let actors = node.house.actors.clone();
+    supervisor.ready();
     let exit = loop {
         tokio::select! {
+            () = supervisor.live() => {}
             _ = hangup.recv() => node.reload(),
             _ = terminate.recv() => break Exit::Ok,
             _ = interrupt.recv() => break Exit::Ok,
@@ -74,6 +77,7 @@ pub(super) async fn until_told(node: Node) -> anyhow::Result<Exit> {
             }
         }
     };
+    supervisor.stopping(node.drain_max());
     let watchdog = watchdog(node.drain_max()).context("the watchdog's thread cannot be started")?;
     // A task, because a signal must count at every step of the drain.
     let second = tokio::spawn(async move {
@@ -87,7 +91,10 @@ pub(super) async fn until_told(node: Node) -> anyhow::Result<Exit> {
         }
         watchdog
     });
-    node.drain(async { drop(second.await) }).await;
+    tokio::select! {
+        () = node.drain(async { drop(second.await) }) => {}
+        () = supervisor.live() => {}
+    }
     Ok(exit)
 }
 
