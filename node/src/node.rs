@@ -206,6 +206,7 @@ impl Node {
             tls,
             connection_max_age: boot.limits.connection_max_age,
             h2_streams: boot.limits.h2_streams,
+            is_proxied: boot.listen.is_proxied,
         };
         let workers = (0..lanes)
             .map(|index| Worker::start(index, &house, worker_options.clone(), flow_seen.clone()))

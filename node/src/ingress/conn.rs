@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::body::Held;
 use super::guard::{Busy, Guarded, Patience, TooLarge, begun, idle_for, left_unheard};
+use super::proxied;
 use super::rare::Rare;
 use super::readers::Readers;
 use super::seat::Seat;
@@ -48,14 +49,21 @@ const HEAD_BUFFER_MIN: usize = 64 << 10;
 
 /// Serves a connection until it ends, its time is up, or the node drains.
 pub(super) async fn run(
-    tcp: TcpStream,
-    (peer, seat): (SocketAddr, Seat),
+    mut tcp: TcpStream,
+    (mut peer, seat): (SocketAddr, Seat),
     thread: Arc<Thread>,
     options: Arc<WorkerOptions>,
     mut flow: watch::Receiver<Flow>,
 ) {
     // What a drain waits for. Whoever connects later found no balancer that would have sent them elsewhere.
     let _elder = (*flow.borrow() == Flow::Serving).then(|| thread.house.elders.enter());
+    if options.is_proxied {
+        match spoken(proxied::take(&mut tcp, thread.house.limits.header_timeout), &mut flow).await {
+            Some(Ok(client)) => peer = client.unwrap_or(peer),
+            Some(Err(error)) => return tracing::debug!(%peer, %error, "a connection that no balancer announced"),
+            None => return,
+        }
+    }
     let ended = match &options.tls {
         None => match spoken(sniff(&tcp, thread.house.limits.header_timeout), &mut flow).await {
             Some(Ok(Some(version))) => {

@@ -4,6 +4,7 @@ mod body;
 mod conn;
 mod guard;
 mod listener;
+mod proxied;
 mod rare;
 mod readers;
 mod routes;

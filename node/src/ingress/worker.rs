@@ -30,6 +30,8 @@ pub struct WorkerOptions {
     pub connection_max_age: Duration,
     /// Streams of one h2 connection.
     pub h2_streams: u32,
+    /// Whether each connection begins with a PROXY header that says whose it is.
+    pub is_proxied: bool,
 }
 
 /// A client's connection on its way to a data thread.

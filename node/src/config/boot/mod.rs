@@ -63,6 +63,8 @@ pub struct Listen {
     pub admin: SocketAddr,
     /// For other nodes.
     pub peer: SocketAddr,
+    /// Whether a balancer says whose each connection of a client is.
+    pub is_proxied: bool,
     /// TLS for clients.
     pub tls: Option<Tls>,
     /// TLS for operators.
@@ -192,6 +194,7 @@ fn read_listen(layers: &Layers<'_>, secrets: &Secrets<'_>) -> Option<Listen> {
     let data = layers.get(&LISTEN, "data").and_then(|found| address(&found));
     let admin = layers.get(&LISTEN, "admin").and_then(|found| address(&found));
     let peer = layers.get(&LISTEN, "peer").and_then(|found| address(&found));
+    let is_proxied = layers.get(&LISTEN, "proxy_protocol").map_or(Some(false), |found| found.yes_or_no());
     let token = layers.get(&LISTEN, "admin_token").map(|found| secrets.header_value(&found));
     let tls = read_tls(layers, &LISTEN_TLS, secrets);
     let admin_tls = read_tls(layers, &LISTEN_ADMIN_TLS, secrets);
@@ -199,6 +202,7 @@ fn read_listen(layers: &Layers<'_>, secrets: &Secrets<'_>) -> Option<Listen> {
         data: data?,
         admin: admin?,
         peer: peer?,
+        is_proxied: is_proxied?,
         tls: tls?,
         admin_tls: admin_tls?,
         admin_token: optional(token)?,

@@ -47,6 +47,8 @@ settings! {
             "Operators: `/metrics` and probes.";
         "peer" "TROUPE_LISTEN_PEER" "listen-peer": "address" = "0.0.0.0:8082",
             "Other nodes. Opened where there are, or may come, others.";
+        "proxy_protocol" "TROUPE_LISTEN_PROXY_PROTOCOL" "listen-proxy-protocol": "`true` or `false`" = "false",
+            "Each connection to `listen.data` begins with a PROXY header of version 2, which says whose it is; one without is closed. For balancers only (`send-proxy-v2`).";
         "admin_token" "TROUPE_LISTEN_ADMIN_TOKEN" "listen-admin-token": "secret" = "",
             "What operators show as Bearer. Default: made once and kept in `data_dir/admin-token`.";
     }
@@ -100,9 +102,9 @@ settings! {
         "connection_max_age" "TROUPE_LIMITS_CONNECTION_MAX_AGE" "limits-connection-max-age": "duration" = "10m",
             "When a connection is asked to go, so that balancers spread clients again. Its requests are finished.";
         "drain_delay" "TROUPE_LIMITS_DRAIN_DELAY" "limits-drain-delay": "duration" = "5s",
-            "How long a stopping node says it is unready before it refuses: at least two probe intervals of the balancer.";
+            "How long a stopping node says it is unready before it closes connections behind their requests: at least two probe intervals of the balancer.";
         "drain_timeout" "TROUPE_LIMITS_DRAIN_TIMEOUT" "limits-drain-timeout": "duration" = "60s",
-            "How long it then waits for streams to finish.";
+            "How long it then waits for streams to finish; its door stays open for as long.";
     }
     RUNTIME "runtime" "How it uses the machine." {
         "data_threads" "TROUPE_DATA_THREADS" "data-threads": "count" = "0",
