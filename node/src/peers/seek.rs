@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,8 +73,8 @@ impl Seeking {
         let member = Member {
             name: boot.node.name.clone(),
             peer: peer.clone(),
-            admin: boot.listen.admin.to_string(),
-            data: boot.listen.data.to_string(),
+            admin: reached_at(boot.listen.admin, &peer),
+            data: reached_at(boot.listen.data, &peer),
             version: VERSION,
             zone: boot.node.zone.clone(),
         };
@@ -238,5 +239,27 @@ impl Found for Finder {
 
     fn certificate(&self, certificate_pem: &str, ca_pem: &str) -> io::Result<()> {
         self.identity.certified(certificate_pem, ca_pem).map_err(io::Error::other)
+    }
+}
+
+/// Where others reach a listener: one that takes every address of its machine is reached where `peer` is.
+fn reached_at(listener: SocketAddr, peer: &str) -> String {
+    match peer.rsplit_once(':') {
+        Some((host, _)) if listener.ip().is_unspecified() => format!("{host}:{}", listener.port()),
+        Some(_) | None => listener.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_where_the_node_is() {
+        let at = |listener: &str, peer: &str| reached_at(listener.parse().unwrap(), peer);
+
+        assert_eq!(at("0.0.0.0:8081", "gw-1:8082"), "gw-1:8081");
+        assert_eq!(at("[::]:8081", "[2001:db8::1]:8082"), "[2001:db8::1]:8081");
+        assert_eq!(at("127.0.0.1:8081", "gw-1:8082"), "127.0.0.1:8081");
     }
 }
