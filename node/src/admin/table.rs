@@ -192,6 +192,7 @@ const NODE: &[Member] = &[
     member("phase", "text", "`starting`, `serving` or `draining`."),
     member("ready", "text", "What `/readyz` says: `ready`, or why not."),
     member("uptime_seconds", "whole", "How long it has run."),
+    member("time_ms", "whole", "What its clock says, in milliseconds since 1970."),
     member("in_flight", "whole", "Requests it serves."),
     member("connections", "whole", "Client connections that a drain waits for."),
 ];

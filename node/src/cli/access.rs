@@ -148,6 +148,11 @@ impl<'a> Ask<'a> {
         Self::new(Method::GET, path)
     }
 
+    /// The node's metrics, which [`Access::fetch`] gives.
+    pub(super) fn metrics() -> Self {
+        Self { path: "/metrics".to_owned(), ..Self::new(Method::GET, &[]) }
+    }
+
     /// A change. It is named, so that it can be asked for again without being made twice.
     pub(super) fn change(method: Method, path: &[&str], reason: Option<&str>) -> Self {
         let mut ask = Self::new(method, path);
@@ -186,6 +191,16 @@ fn escape(text: &str) -> String {
 }
 
 impl Access {
+    /// A node, and the token it takes.
+    pub(super) fn with_token(url: String, token: String) -> Self {
+        Self { admin_url: Some(url), admin_token: Some(token), admin_token_file: None, admin_ca: None, data_dir: None }
+    }
+
+    /// A node, and the file with the token it takes.
+    pub(super) fn with_token_file(url: String, file: PathBuf) -> Self {
+        Self { admin_url: Some(url), admin_token: None, admin_token_file: Some(file), admin_ca: None, data_dir: None }
+    }
+
     /// Where the node is.
     pub(super) fn url(&self) -> String {
         self.admin_url.clone().or_else(|| variable("TROUPE_ADMIN_URL")).unwrap_or_else(|| DEFAULT_URL.to_owned())

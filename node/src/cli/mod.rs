@@ -6,8 +6,10 @@ mod audit;
 mod ca;
 mod cluster;
 mod config;
+mod debug;
 mod dev;
 mod dev_cluster;
+mod doctor;
 mod key;
 mod manual;
 mod node;
@@ -85,6 +87,12 @@ enum Command {
     /// Asks a running node about its routes.
     #[command(subcommand)]
     Route(route::Command),
+    /// Looks at a node's machine (disk, certificates, ports, clock) and its way to the other nodes, and says what to do
+    /// about what is wrong. It takes what `serve` takes. Exits with 6 when something is bad.
+    Doctor(Box<doctor::Doctor>),
+    /// Gathers what a report of a fault needs.
+    #[command(subcommand)]
+    Debug(debug::Command),
     /// Prints what makes a shell complete commands: `source <(troupe completion bash)`.
     Completion(manual::Completion),
     /// Prints the manual page: `troupe man | man -l -`.
@@ -143,6 +151,8 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Snapshot(command) => snapshot::run(&command),
         Command::Route(command) => route::run(&command),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Debug(command) => debug::run(&command),
         Command::Completion(args) => Ok(manual::completion(&args)),
         Command::Man(args) => manual::man(&args),
         Command::Ca(command) => ca::run(&command),

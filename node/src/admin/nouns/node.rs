@@ -9,6 +9,7 @@ use crate::admin::call::Call;
 use crate::admin::explain::Question;
 use crate::admin::failure::{Code, Failure};
 use crate::admin::reply::{self, Reply};
+use crate::clock;
 use crate::rotation::Then;
 use crate::telemetry::metrics;
 
@@ -59,6 +60,7 @@ fn told(call: &Call<'_>) -> Reply {
         "phase": state.health.phase().as_str(),
         "ready": ready.trim_end(),
         "uptime_seconds": state.metrics.uptime_seconds(),
+        "time_ms": clock::unix_millis(),
         "in_flight": state.metrics.in_flight(),
         "connections": state.rotation.elders(),
     }))
