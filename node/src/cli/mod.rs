@@ -21,6 +21,7 @@ mod route;
 mod serve;
 mod snapshot;
 mod token;
+mod top;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -90,6 +91,8 @@ enum Command {
     /// Looks at a node's machine (disk, certificates, ports, clock) and its way to the other nodes, and says what to do
     /// about what is wrong. It takes what `serve` takes. Exits with 6 when something is bad.
     Doctor(Box<doctor::Doctor>),
+    /// Shows nodes, models and targets, live.
+    Top(top::Top),
     /// Gathers what a report of a fault needs.
     #[command(subcommand)]
     Debug(debug::Command),
@@ -152,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Snapshot(command) => snapshot::run(&command),
         Command::Route(command) => route::run(&command),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Debug(command) => debug::run(&command),
         Command::Completion(args) => Ok(manual::completion(&args)),
         Command::Man(args) => manual::man(&args),
