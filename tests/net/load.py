@@ -1,0 +1,153 @@
+"""Chat traffic, whole and streamed, on connections that are kept and on new ones. Writes one JSON line for each request.
+
+A request that ends without a byte of an answer on a connection that had one before is sent once more on a new one, as
+every HTTP client does: the server may close an idle connection at the moment it is used. Those are counted, too.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import sys
+import time
+
+WORDS = 40
+
+
+class Broken(Exception):
+    def __init__(self, why, answered):
+        super().__init__(why)
+        self.why, self.answered = why, answered
+
+
+class Connection:
+    def __init__(self, reader, writer):
+        self.reader, self.writer, self.used = reader, writer, 0
+        self.port = writer.get_extra_info("sockname")[1]
+
+    @property
+    def stale(self):
+        return self.reader.at_eof() or self.writer.is_closing()
+
+    def close(self):
+        self.writer.close()
+
+
+async def connect(host, port):
+    try:
+        return Connection(*await asyncio.wait_for(asyncio.open_connection(host, port), 5))
+    except (OSError, asyncio.TimeoutError) as error:
+        raise Broken(f"connect: {error!r}", False) from error
+
+
+async def exchange(conn, key, model, stream):
+    """Sends one request and reads its whole answer; gives the time of the first content."""
+    conn.used += 1
+    body = json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": "hello"}]})
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: troupe\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer {key}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    answered = False
+    try:
+        conn.writer.write(head.encode() + body.encode())
+        await conn.writer.drain()
+        head = await conn.reader.readuntil(b"\r\n\r\n")
+        answered = True
+        lines = head.decode().split("\r\n")
+        status = int(lines[0].split(" ")[1])
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        first, parts = None, []
+        if "content-length" in headers:
+            parts.append(await conn.reader.readexactly(int(headers["content-length"])))
+            first = time.time()
+        elif headers.get("transfer-encoding") == "chunked":
+            while True:
+                size = int(await conn.reader.readuntil(b"\r\n"), 16)
+                chunk = (await conn.reader.readexactly(size + 2))[:size]
+                if not size:
+                    break
+                first = first or time.time()
+                parts.append(chunk)
+        else:
+            raise Broken("an answer without a length", True)
+        if headers.get("connection", "").lower() == "close":
+            conn.close()
+    except (OSError, EOFError, asyncio.IncompleteReadError, ValueError) as error:
+        raise Broken(f"{type(error).__name__}: {error}", answered) from error
+    check(status, b"".join(parts).decode(), stream)
+    return first
+
+
+def check(status, text, stream):
+    if status != 200:
+        raise Broken(f"status {status}: {text[:200]}", True)
+    want = [f"w{n}" for n in range(WORDS if stream else 10)]
+    if not stream:
+        words = json.loads(text)["choices"][0]["message"]["content"].split()
+    else:
+        events = [line[6:] for line in text.split("\n") if line.startswith("data: ")]
+        if not events or events[-1] != "[DONE]":
+            raise Broken("the stream broke off", True)
+        pieces = [json.loads(event)["choices"] for event in events[:-1]]
+        words = "".join(piece[0]["delta"].get("content") or "" for piece in pieces if piece).split()
+    if words != want:
+        raise Broken(f"{len(words)} of {len(want)} words, or in another order", True)
+
+
+async def worker(args, stream, stop, out):
+    model = f"chat+words={WORDS}+drip=50ms" if stream else "chat"
+    conn = None
+    while not stop.is_set():
+        # Some clients come anew each time.
+        if conn and (conn.stale or random.random() < 0.1):
+            conn.close()
+            conn = None
+        line = {"kind": "stream" if stream else "whole", "began": time.time(), "again": 0}
+        try:
+            while True:
+                conn = conn or await connect(args.host, args.port)
+                line["port"], reused = conn.port, conn.used > 0
+                try:
+                    first = await asyncio.wait_for(exchange(conn, args.key, model, stream), 30)
+                    line.update(ok=True, first=first)
+                    break
+                except Broken as broken:
+                    conn.close()
+                    conn = None
+                    if broken.answered or not reused or line["again"]:
+                        raise
+                    line["again"] = 1
+        except (Broken, asyncio.TimeoutError) as error:
+            line.update(ok=False, why=getattr(error, "why", "no whole answer within 30 s"))
+            if conn:
+                conn.close()
+            conn = None
+        line["ended"] = time.time()
+        out.write(json.dumps(line) + "\n")
+        if not line["ok"]:
+            await asyncio.sleep(0.2)
+        elif not stream:
+            await asyncio.sleep(args.pause)
+
+
+async def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--key", required=True)
+    parser.add_argument("--whole", type=int, default=6)
+    parser.add_argument("--streams", type=int, default=12)
+    parser.add_argument("--pause", type=float, default=0.04)
+    args = parser.parse_args()
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    workers = [worker(args, False, stop, sys.stdout) for _ in range(args.whole)]
+    workers += [worker(args, True, stop, sys.stdout) for _ in range(args.streams)]
+    await asyncio.gather(*workers)
+    sys.stdout.flush()
+
+
+asyncio.run(main())
