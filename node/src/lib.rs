@@ -9,6 +9,8 @@ pub mod clock;
 pub mod config;
 pub mod dev;
 pub mod flow;
+#[cfg(test)]
+mod footprint;
 pub mod freshness;
 pub mod house;
 pub mod ingress;

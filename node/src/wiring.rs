@@ -96,7 +96,7 @@ async fn ask(view: &View, client: &Arc<Client>, target: &TargetId) -> Probed {
     if let Some(credential) = &member.credential {
         headers.insert(credential.header.clone(), credential.value.clone());
     }
-    match client.send(&provider.id, &provider.endpoint, request, member.limits.connect).await {
+    match client.send(&provider.id, &provider.endpoint, Box::new(request), member.limits.connect).await {
         Err(_) => Probed::Dead,
         Ok(response) => {
             let (head, mut body) = response.into_parts();

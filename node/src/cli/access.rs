@@ -392,7 +392,7 @@ async fn send(
     let endpoint = Endpoint::of(&node).map_err(|error| unreachable(text, &error))?;
     let client = Arc::new(Client::new(Metrics::new()));
     let exchange = async {
-        let response = client.send(&ProviderId::new("node"), &Arc::new(endpoint), request, TIMEOUT).await;
+        let response = client.send(&ProviderId::new("node"), &Arc::new(endpoint), Box::new(request), TIMEOUT).await;
         let mut response = response.map_err(|error| match error {
             SendError::Connect(_) | SendError::Refused => unreachable(text, &error),
             SendError::Broken(_) | SendError::Url(_) => foreign(text, &error),

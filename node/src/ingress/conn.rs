@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -73,25 +74,36 @@ pub(super) async fn run(
             Some(Ok(None)) | None => Ok(()),
             Some(Err(error)) => Err(Ended::Io(error)),
         },
-        Some(config) => {
-            let socket = Socket::new(tcp);
-            let accept = TlsAcceptor::from(config.clone()).accept(socket.clone());
-            match spoken(timeout(thread.house.limits.header_timeout, accept), &mut flow).await {
-                Some(Ok(Ok(tls))) => {
-                    let version = match tls.get_ref().1.alpn_protocol() {
-                        Some(b"h2") => Version::H2,
-                        Some(_) | None => Version::H1,
-                    };
-                    http(tls, &socket, version, (peer, seat), thread, &options, flow).await
-                }
-                Some(Ok(Err(error))) => Err(Ended::Io(error)),
-                Some(Err(_)) => Err(Ended::Io(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))),
-                None => Ok(()),
-            }
-        }
+        // Boxed, or a plain connection would carry the room for it around.
+        Some(config) => Box::pin(encrypted(tcp, config.clone(), (peer, seat), thread, &options, flow)).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a client's connection ended early");
+    }
+}
+
+/// Shakes hands, and serves what is said behind that.
+async fn encrypted(
+    tcp: TcpStream,
+    config: Arc<rustls::ServerConfig>,
+    (peer, seat): (SocketAddr, Seat),
+    thread: Arc<Thread>,
+    options: &WorkerOptions,
+    mut flow: watch::Receiver<Flow>,
+) -> Result<(), Ended> {
+    let socket = Socket::new(tcp);
+    let accept = TlsAcceptor::from(config).accept(socket.clone());
+    match spoken(timeout(thread.house.limits.header_timeout, accept), &mut flow).await {
+        Some(Ok(Ok(tls))) => {
+            let version = match tls.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Version::H2,
+                Some(_) | None => Version::H1,
+            };
+            http(tls, &socket, version, (peer, seat), thread, options, flow).await
+        }
+        Some(Ok(Err(error))) => Err(Ended::Io(error)),
+        Some(Err(_)) => Err(Ended::Io(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))),
+        None => Ok(()),
     }
 }
 
@@ -166,9 +178,9 @@ where
     let stream = Guarded::new(stream, busy.clone(), Patience { head, stall: limits.body_timeout }, too_large);
     let answer = move |request| {
         let guard = busy.enter();
-        let work = serve(thread.clone(), peer.ip(), request);
-        // The request is in service until its reply's body is gone.
-        async move { work.await.map(|response| response.map(|body| Held { body, _guard: guard })) }
+        // The request is in service until its reply's body is gone. No block around it: that would hold the work twice.
+        serve(thread.clone(), peer.ip(), request)
+            .map_ok(move |response| response.map(|body| Held { body, _guard: guard }))
     };
     let age = options.connection_max_age;
     // Connections that began together must not end together.
@@ -228,7 +240,7 @@ where
             let watching = readers.clone();
             let service = service_fn(move |request| {
                 let (work, readers) = (answer(request), readers.clone());
-                async move { work.await.map(|response| response.map(|body| readers.watch(body))) }
+                work.map_ok(move |response| response.map(|body| readers.watch(body)))
             });
             let life = async {
                 drive!(
@@ -245,10 +257,45 @@ where
                         .serve_connection(TokioIo::new(stream), service)
                 )
             };
-            tokio::select! {
-                ended = life => ended,
-                never = watching.run(limits.body_timeout) => match never {},
-            }
+            // Boxed: it is several times what an HTTP/1.1 connection is, of which there are many more.
+            Box::pin(async move {
+                tokio::select! {
+                    ended = life => ended,
+                    never = watching.run(limits.body_timeout) => match never {},
+                }
+            })
+            .await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::footprint::{assert_within, future_bytes};
+
+    #[test]
+    fn a_connection_is_no_larger_than_it_was_made() {
+        type Http<S> = (
+            S,
+            &'static Socket,
+            Version,
+            (SocketAddr, Seat),
+            Arc<Thread>,
+            &'static WorkerOptions,
+            watch::Receiver<Flow>,
+        );
+        fn http_bytes<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>() -> usize {
+            future_bytes(&|(stream, socket, version, from, thread, options, flow): Http<S>| {
+                http(stream, socket, version, from, thread, options, flow)
+            })
+        }
+        let run_bytes = future_bytes(&|(tcp, from, thread, options, flow)| run(tcp, from, thread, options, flow));
+
+        assert_within(&[
+            ("a connection", run_bytes, 2040),
+            ("its HTTP", http_bytes::<Socket>(), 1760),
+            ("its HTTP behind TLS", http_bytes::<tokio_rustls::server::TlsStream<Socket>>(), 5670),
+        ]);
     }
 }

@@ -1,12 +1,14 @@
 //! Answers one request: finds its way, gives it its ids, and keeps a panic inside it.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
@@ -27,36 +29,42 @@ use crate::telemetry::spans;
 use crate::telemetry::trace::TraceParent;
 
 /// Answers a request; never fails, whatever happens inside.
-pub(super) async fn serve(
+///
+/// Neither this nor [`visited`] is an `async fn`: those would have room for the request beside that of the boxed work it
+/// goes into, for as long as it takes.
+pub(super) fn serve(
     thread: Arc<Thread>,
     client: IpAddr,
     request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Infallible> {
+) -> impl Future<Output = Result<Response<ReplyBody>, Infallible>> {
     let (is_head, is_options) = (request.method() == Method::HEAD, request.method() == Method::OPTIONS);
-    let mut response = match routes::find(request.method(), request.uri().path(), request.headers()) {
+    let response = match routes::find(request.method(), request.uri().path(), request.headers()) {
         Route::Healthz => {
             let (status, text) = thread.house.health.healthz();
-            probe(status, if is_options { None } else { Some(text.into()) })
+            Either::Left(ready(probe(status, if is_options { None } else { Some(text.into()) })))
         }
         Route::Readyz => {
             let verbose = request.uri().query().is_some_and(|query| query.contains("verbose"));
             let (status, text) = thread.house.health.readyz(verbose);
-            probe(status, if is_options { None } else { Some(text.into()) })
+            Either::Left(ready(probe(status, if is_options { None } else { Some(text.into()) })))
         }
         route @ (Route::Call(_)
         | Route::ModelList(_)
         | Route::Model(..)
         | Route::MethodNotAllowed(..)
-        | Route::NotFound(_)) => visited(&thread, client, request, route).await,
+        | Route::NotFound(_)) => Either::Right(visited(thread, client, request, route)),
     };
-    if is_head {
-        // What GET would have had; a reply that is fed has no length to tell.
-        if let Some(length) = response.body().size_hint().exact() {
-            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        *response.body_mut() = ReplyBody::Whole(None);
+    response.map(move |response| Ok(if is_head { without_body(response) } else { response }))
+}
+
+/// The answer to HEAD.
+fn without_body(mut response: Response<ReplyBody>) -> Response<ReplyBody> {
+    // What GET would have had; a reply that is fed has no length to tell.
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    Ok(response)
+    *response.body_mut() = ReplyBody::Whole(None);
+    response
 }
 
 /// The answer to a probe; without a text it says what else may be asked.
@@ -72,12 +80,12 @@ fn probe(status: StatusCode, text: Option<Bytes>) -> Response<ReplyBody> {
 }
 
 /// Everything that is counted and logged.
-async fn visited(
-    thread: &Arc<Thread>,
+fn visited(
+    thread: Arc<Thread>,
     client: IpAddr,
     request: Request<Incoming>,
     route: Route,
-) -> Response<ReplyBody> {
+) -> impl Future<Output = Response<ReplyBody>> {
     let began = clock::now();
     let request_id = RequestId(clock::unique());
     let dialect = dialect(&route);
@@ -90,12 +98,22 @@ async fn visited(
         Route::Call(operation) => Some(*operation),
         _ => None,
     };
-    let visit = Visit::new(thread, record, began);
+    let visit = Visit::new(&thread, record, began);
     // Boxed once, or each wrapper around it would copy all of it.
     let work =
         Box::pin(answer(request, route, (trace, head_bytes, request_id), visit)).instrument(spans::request(request_id));
     let work = AssertUnwindSafe(work).catch_unwind();
-    let mut response = match work.await {
+    work.map(move |done| finished(done, thread, dialect, request_id))
+}
+
+/// What work came to, with what every answer has.
+fn finished(
+    done: std::thread::Result<Response<ReplyBody>>,
+    thread: Arc<Thread>,
+    dialect: Dialect,
+    request_id: RequestId,
+) -> Response<ReplyBody> {
+    let mut response = match done {
         Ok(response) => response,
         // FAULT-1: the panic is this request's alone; its visit was recorded while it unwound.
         Err(_panic) => {
@@ -106,7 +124,7 @@ async fn visited(
         }
     };
     if let ReplyBody::Fed(_) = response.body() {
-        contain(&mut response, thread.clone(), request_id);
+        contain(&mut response, thread, request_id);
     }
     let headers = response.headers_mut();
     if let Ok(id) = id_value(request_id) {
@@ -121,7 +139,7 @@ async fn answer(
     request: Request<Incoming>,
     route: Route,
     (trace, head_bytes, request_id): (TraceParent, usize, RequestId),
-    mut visit: Visit,
+    mut visit: Box<Visit>,
 ) -> Response<ReplyBody> {
     let dialect = dialect(&route);
     let (head, body) = request.into_parts();
@@ -205,7 +223,7 @@ pub(super) fn refuse_head(thread: &Arc<Thread>, client: IpAddr, first: &[u8]) ->
 }
 
 /// Answers with an error, and ends the visit with it.
-fn refuse(refusal: Refusal, mut visit: Visit, dialect: Dialect, request_id: RequestId) -> Response<ReplyBody> {
+fn refuse(refusal: Refusal, mut visit: Box<Visit>, dialect: Dialect, request_id: RequestId) -> Response<ReplyBody> {
     visit.answered(refusal.status().as_u16());
     visit.note(|record| record.error = Some(refusal.code));
     let outcome = if visit.was_attempted() { Outcome::Failed } else { Outcome::Refused };
@@ -283,6 +301,17 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::footprint::{assert_within, future_bytes};
+
+    #[test]
+    fn a_request_at_the_door_is_no_larger_than_it_was_made() {
+        assert_within(&[
+            ("what hyper holds", future_bytes(&|(thread, client, request)| serve(thread, client, request)), 194),
+            ("the work", future_bytes(&|(request, route, ids, visit)| answer(request, route, ids, visit)), 5330),
+            ("a record", size_of::<RequestRecord>(), 480),
+            ("a response", size_of::<Response<ReplyBody>>(), 170),
+        ]);
+    }
 
     #[test]
     fn an_id_is_the_same_in_headers_as_everywhere() {

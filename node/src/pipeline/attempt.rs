@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::response::Parts;
 use http::{HeaderMap, header};
 use tokio::time::{timeout, timeout_at};
@@ -93,11 +94,15 @@ struct Until {
 
 impl Until {
     /// Waits for `work`, and says in a refusal what was not done in time.
-    async fn wait<T>(self, work: impl Future<Output = T>, what: &str) -> Result<T, Refusal> {
-        timeout_at(self.at, work).await.map_err(|_| {
-            let mut late = failure::timeout(what);
-            late.is_innocent = self.is_hasty;
-            late
+    ///
+    /// Not an `async fn`: that would have room for `work` twice, as it came and as it is waited for.
+    fn wait<T>(self, work: impl Future<Output = T>, what: &str) -> impl Future<Output = Result<T, Refusal>> {
+        timeout_at(self.at, work).map(move |done| {
+            done.map_err(|_| {
+                let mut late = failure::timeout(what);
+                late.is_innocent = self.is_hasty;
+                late
+            })
         })
     }
 }

@@ -36,14 +36,17 @@ pub(super) struct Prelude {
     pub(super) lost: OnceLock<HeaderValue>,
 }
 
-type Done = Result<(Routed, Opened, Served, Visit), (Refusal, Visit)>;
+type Done = Result<(Box<Routed>, Opened, Served, Box<Visit>), (Refusal, Box<Visit>)>;
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// Makes a call whose reply is to be a stream.
 ///
 /// # Errors
 /// What the client is told instead, if that is known before the head has to go out.
-pub(super) async fn open(mut routed: Routed, mut visit: Visit) -> Result<Response<ReplyBody>, (Refusal, Visit)> {
+pub(super) async fn open(
+    mut routed: Box<Routed>,
+    mut visit: Box<Visit>,
+) -> Result<Response<ReplyBody>, (Refusal, Box<Visit>)> {
     let (operation, request_id, goes_on) = (routed.call.operation, routed.request_id, routed.goes_on());
     let prelude = Arc::new(Prelude::default());
     visit.has_prelude(prelude.clone());

@@ -73,7 +73,7 @@ const STALE_FOR: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// What the client is told instead; the visit comes back with it, to be ended with the answer.
-pub(crate) async fn run(inbound: Inbound, mut visit: Visit) -> Result<Response<ReplyBody>, (Refusal, Visit)> {
+pub(crate) async fn run(inbound: Inbound, mut visit: Box<Visit>) -> Result<Response<ReplyBody>, (Refusal, Box<Visit>)> {
     let mut routed = match routed(inbound, &mut visit).await {
         Ok(routed) => routed,
         Err(refusal) => return Err((refusal, visit)),
@@ -110,7 +110,7 @@ impl Routed {
     }
 
     /// Hands on what the target answered.
-    fn finish(self, opened: Opened, served: Served, visit: Visit) -> Response<ReplyBody> {
+    fn finish(self: Box<Self>, opened: Opened, served: Served, visit: Box<Visit>) -> Response<ReplyBody> {
         match opened {
             Opened::Whole { head, body, facts } => relay::whole(&head, body, facts, &served, visit),
             Opened::Large { head, read, rest } => relay::large(&head, read, rest, &served, visit),
@@ -119,7 +119,7 @@ impl Routed {
     }
 
     /// What is known of a stream that has begun.
-    fn stream(self, head: Parts, source: Box<Source>, begun: Batch, served: Served) -> relay::Stream {
+    fn stream(self: Box<Self>, head: Parts, source: Box<Source>, begun: Batch, served: Served) -> relay::Stream {
         let operation = self.call.operation;
         let request_id = self.request_id.to_string();
         let resume = self.goes_on().then(|| Box::new(Resume::new(self)));
@@ -127,7 +127,7 @@ impl Routed {
     }
 }
 
-async fn routed(inbound: Inbound, visit: &mut Visit) -> Result<Routed, Refusal> {
+async fn routed(inbound: Inbound, visit: &mut Visit) -> Result<Box<Routed>, Refusal> {
     let Inbound { operation, headers, query, body, trace, request_id } = inbound;
     let thread = visit.thread.clone();
     let house = &thread.house;
@@ -154,7 +154,8 @@ async fn routed(inbound: Inbound, visit: &mut Visit) -> Result<Routed, Refusal> 
     let (total, patience) = bounds(&pool, controls.deadline, patience(&headers), call.peeked.stream, visit.began());
     let prefix = pool.is_sticky.then(|| pick::prefix(&call.body)).flatten();
     let plan = Plan::new(view, key, pool, &call.peeked.model, controls, prefix)?;
-    Ok(Routed { call: Arc::new(call), heard: None, headers, query, trace, plan, total, patience, request_id })
+    let call = Arc::new(call);
+    Ok(Box::new(Routed { call, heard: None, headers, query, trace, plan, total, patience, request_id }))
 }
 
 /// When a call has to be over, and the longest silence in it: as the spec says, and no longer than its client is going to
@@ -237,4 +238,51 @@ async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| Refusal::new(ErrorCode::Internal, "a fault of the gateway").with_fault(Fault::Ours))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::footprint::{assert_within, future_bytes};
+    use crate::upstream::{Client, Endpoint};
+
+    #[test]
+    fn a_request_that_waits_for_its_target_is_no_larger_than_it_was_made() {
+        type V = &'static mut Visit;
+        type Attempt =
+            (&'static Call, prepare::Prepared, &'static Served, &'static Arc<Client>, &'static visit::Progress);
+        type Send = (
+            &'static Arc<Client>,
+            &'static troupe_proto::id::ProviderId,
+            &'static Arc<Endpoint>,
+            Box<http::Request<http_body_util::Full<bytes::Bytes>>>,
+            Duration,
+        );
+        let routed_bytes = future_bytes(&|(inbound, visit): (Inbound, V)| routed(inbound, visit));
+        let decode_bytes =
+            future_bytes(&|(operation, headers, body, limits): (_, &'static HeaderMap, _, &'static _)| {
+                decode::decode(operation, headers, body, limits)
+            });
+        let walk_bytes = future_bytes(&|(routed, visit): (&'static mut Routed, V)| routed.walk(visit));
+        let attempt_bytes = future_bytes(&|(call, prepared, served, client, progress): Attempt| {
+            attempt::attempt(call, prepared, served, client, progress)
+        });
+        let send_bytes = future_bytes(&|(client, provider, endpoint, request, limit): Send| {
+            client.send(provider, endpoint, request, limit)
+        });
+
+        assert_within(&[
+            ("a visit", size_of::<Visit>(), 950),
+            ("a routed call", size_of::<Routed>(), 600),
+            ("what a target answered", size_of::<Opened>(), 380),
+            ("a refusal", size_of::<Refusal>(), 132),
+            ("the whole", future_bytes(&|(inbound, visit)| run(inbound, visit)), 4400),
+            ("reading and routing", routed_bytes, 1480),
+            ("reading", decode_bytes, 800),
+            ("a stream's head in time", future_bytes(&|(routed, visit)| late::open(routed, visit)), 230),
+            ("all attempts", walk_bytes, 4100),
+            ("an attempt", attempt_bytes, 1710),
+            ("sending", send_bytes, 840),
+        ]);
+    }
 }

@@ -23,7 +23,8 @@ const OUTPUT_TOKENS_UNKNOWN: u64 = 8192;
 
 /// A call as one target wants it.
 pub(super) struct Prepared {
-    pub(super) request: Request<Full<Bytes>>,
+    /// Boxed: it goes down through several futures, each of which would have room for it.
+    pub(super) request: Box<Request<Full<Bytes>>>,
     pub(super) way: Way,
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn prepare(
         Refusal::new(ErrorCode::NoTarget, format!("the model {model:?} makes no URL of provider {}", provider.id))
     })?;
     write_headers(request.headers_mut(), member, envelope, is_same, extra);
-    Ok((Prepared { request, way }, lost))
+    Ok((Prepared { request: Box::new(request), way }, lost))
 }
 
 async fn translated(call: &Call, to: Dialect, model: &str) -> Result<translate::Request, Refusal> {

@@ -32,7 +32,13 @@ const REST: Duration = Duration::from_millis(100);
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// A whole reply.
-pub(super) fn whole(head: &Parts, body: Bytes, facts: Facts, served: &Served, mut visit: Visit) -> Response<ReplyBody> {
+pub(super) fn whole(
+    head: &Parts,
+    body: Bytes,
+    facts: Facts,
+    served: &Served,
+    mut visit: Box<Visit>,
+) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::whole(body.clone()));
     *response.status_mut() = head.status;
     write_headers(response.headers_mut(), &head.headers, served.dialect(), facts.is_translated, &served.lost);
@@ -56,7 +62,7 @@ pub(super) fn large(
     read: Bytes,
     mut rest: UpstreamBody,
     served: &Served,
-    mut visit: Visit,
+    mut visit: Box<Visit>,
 ) -> Response<ReplyBody> {
     let mut headers = HeaderMap::new();
     write_headers(&mut headers, &head.headers, served.dialect(), false, &[]);
@@ -105,7 +111,7 @@ pub(super) struct Stream {
 }
 
 /// A stream.
-pub(super) fn stream(stream: Stream, mut visit: Visit) -> Response<ReplyBody> {
+pub(super) fn stream(stream: Stream, mut visit: Box<Visit>) -> Response<ReplyBody> {
     visit.answered(StatusCode::OK.as_u16());
     let mut headers = HeaderMap::new();
     let (provider, lost) = (stream.served.dialect(), &stream.served.lost);
@@ -122,7 +128,7 @@ pub(super) fn stream(stream: Stream, mut visit: Visit) -> Response<ReplyBody> {
 }
 
 /// Relays a stream to its end, over as many legs as it takes.
-pub(super) async fn run(stream: Stream, feed: Feed, mut visit: Visit) -> Result<(), Broken> {
+pub(super) async fn run(stream: Stream, feed: Feed, mut visit: Box<Visit>) -> Result<(), Broken> {
     let Stream { operation, mut source, mut begun, mut served, request_id, mut resume, head: _ } = stream;
     let mut relayed = Relayed::default();
     loop {

@@ -20,7 +20,7 @@ const SEAMS_MAX: u32 = 5;
 
 /// What it takes to go on with a stream.
 pub(super) struct Resume {
-    routed: Routed,
+    routed: Box<Routed>,
     voice: Voice,
     seams: u32,
 }
@@ -45,7 +45,7 @@ pub(super) struct Leg {
 }
 
 impl Resume {
-    pub(super) fn new(routed: Routed) -> Self {
+    pub(super) fn new(routed: Box<Routed>) -> Self {
         let voice = Voice::Heard(Heard::new(routed.call.operation));
         Self { routed, voice, seams: 0 }
     }

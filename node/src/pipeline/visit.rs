@@ -32,7 +32,7 @@ const CLIENT_CLOSED: u16 = 499;
 /// panic.
 pub(crate) struct Visit {
     pub(crate) thread: Arc<Thread>,
-    record: Option<Box<RequestRecord>>,
+    record: Option<RequestRecord>,
     began: Instant,
     attempt: Option<OpenAttempt>,
     /// The second of two that race.
@@ -98,11 +98,12 @@ impl Progress {
 }
 
 impl Visit {
-    pub(crate) fn new(thread: &Arc<Thread>, record: RequestRecord, began: Instant) -> Self {
+    /// Begins one. Boxed, because it goes through many hands, each of which would have room for all of it.
+    pub(crate) fn new(thread: &Arc<Thread>, record: RequestRecord, began: Instant) -> Box<Self> {
         let place = Place::take(thread);
-        Self {
+        Box::new(Self {
             thread: thread.clone(),
-            record: Some(Box::new(record)),
+            record: Some(record),
             began,
             attempt: None,
             hedge: None,
@@ -110,7 +111,7 @@ impl Visit {
             prelude: None,
             place,
             _present: thread.request_started(),
-        }
+        })
     }
 
     /// Whether the node had room for this request.
@@ -332,7 +333,7 @@ impl Visit {
     }
 
     /// Ends the request.
-    pub(crate) fn end(mut self, outcome: Outcome) {
+    pub(crate) fn end(mut self: Box<Self>, outcome: Outcome) {
         self.leave(outcome);
     }
 
@@ -340,7 +341,7 @@ impl Visit {
         let Some(mut record) = self.record.take() else { return };
         record.outcome = outcome;
         record.total = clock::now().saturating_duration_since(self.began);
-        self.thread.record(*record);
+        self.thread.record(record);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -135,13 +136,13 @@ impl Client {
         self: &Arc<Self>,
         provider: &ProviderId,
         endpoint: &Arc<Endpoint>,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
         connect_limit: Duration,
     ) -> Result<Response<UpstreamBody>, SendError> {
         while let Some((shared, place)) = self.take_shared(endpoint) {
             match self.send_h2(endpoint, shared, place, request).await {
                 Ok(response) => return Ok(response),
-                Err(Unsent::Not(unsent)) => request = *unsent,
+                Err(Unsent::Not(unsent)) => request = unsent,
                 Err(Unsent::Perhaps(error)) => return Err(error),
             }
         }
@@ -153,10 +154,10 @@ impl Client {
             if !one.is_ready_soon().await {
                 continue;
             }
-            match one.sender.try_send_request(request).await {
+            match one.sender.try_send_request(*request).await {
                 Ok(response) => return Ok(self.lend(endpoint, response, Connection::One(one))),
                 Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
+                    Some(unsent) => request = Box::new(unsent),
                     None => return Err(SendError::Broken(error.into_error())),
                 },
             }
@@ -170,7 +171,7 @@ impl Client {
         self: &Arc<Self>,
         provider: &ProviderId,
         endpoint: &Arc<Endpoint>,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
         connect_limit: Duration,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let began = clock::now();
@@ -182,7 +183,7 @@ impl Client {
             drop(turn);
             match self.send_h2(endpoint, shared, place, request).await {
                 Ok(response) => return Ok(response),
-                Err(Unsent::Not(unsent)) => request = *unsent,
+                Err(Unsent::Not(unsent)) => request = unsent,
                 Err(Unsent::Perhaps(error)) => return Err(error),
             }
         };
@@ -198,7 +199,7 @@ impl Client {
                     http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
                 let task = tokio::spawn(drive(connection, open)).abort_handle();
                 let mut one = One::new(sender, task, clock::now());
-                let response = one.sender.send_request(request).await.map_err(SendError::Broken)?;
+                let response = one.sender.send_request(*request).await.map_err(SendError::Broken)?;
                 Ok(self.lend(endpoint, response, Connection::One(one)))
             }
             Version::H2 => {
@@ -243,12 +244,12 @@ impl Client {
         endpoint: &Arc<Endpoint>,
         mut shared: Shared,
         place: Place,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
     ) -> Result<Response<UpstreamBody>, Unsent> {
         let whole = absolute(endpoint, request.uri()).map_err(|error| Unsent::Perhaps(error.into()))?;
         let path = std::mem::replace(request.uri_mut(), whole);
         request.headers_mut().remove(header::HOST);
-        match shared.sender.try_send_request(request).await {
+        match shared.sender.try_send_request(*request).await {
             Ok(response) => Ok(self.lend(endpoint, response, Connection::Many(place))),
             Err(mut error) => Err(match error.take_message() {
                 Some(mut unsent) => {
@@ -354,12 +355,15 @@ impl Client {
     }
 }
 
-/// Lives as long as a connection does; `open` counts it until then.
-async fn drive(connection: impl Future<Output = hyper::Result<()>>, open: Option<Present>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "an upstream connection ended early");
-    }
-    drop(open);
+/// Lives as long as a connection does; `open` counts it until then. Not an `async fn`: that would have room for the
+/// connection twice.
+fn drive(connection: impl Future<Output = hyper::Result<()>>, open: Option<Present>) -> impl Future<Output = ()> {
+    connection.map(move |ended| {
+        if let Err(error) = ended {
+            tracing::debug!(%error, "an upstream connection ended early");
+        }
+        drop(open);
+    })
 }
 
 fn outcome<T>(connected: &Result<T, ConnectError>) -> Connect {

@@ -110,7 +110,7 @@ impl World {
     async fn begin(&self) -> UpstreamBody {
         let request = Request::post("/v1").body(Full::new(Bytes::from("{}"))).unwrap();
         let provider = ProviderId::new("p");
-        let sent = self.client.send(&provider, &self.endpoint, request, LONG);
+        let sent = self.client.send(&provider, &self.endpoint, Box::new(request), LONG);
         let mut body = timeout(LONG, sent).await.unwrap().unwrap().into_body();
         assert_eq!(body.chunk().await.unwrap().unwrap(), "half ");
         body
