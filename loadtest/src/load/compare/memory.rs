@@ -65,6 +65,10 @@ async fn of(settings: &Settings, leg: &Leg, gateway: &Process) -> Result<Memory,
         tokio::time::sleep(LOOK_EVERY).await;
         after_kib = gateway.rss_kib()?;
     }
+    // Not the first look that will do, which would always be just within the limit.
+    if after_kib <= limit {
+        after_kib = at_rest(gateway, settings.amounts.rest_max).await?;
+    }
     Ok(Memory {
         leg: leg.name.clone(),
         connections,

@@ -95,7 +95,8 @@ pub struct Amounts {
     pub memory_connections: u32,
     /// How long they are busy.
     pub memory_time: Duration,
-    /// How long a gateway may take to come to rest, before and after.
+    /// How long a gateway may take to come to rest, before and after. Not less in a quick run: memory that goes back by a
+    /// clock takes as long there.
     pub rest_max: Duration,
     /// Streams open at once.
     pub streams_at_once: usize,
@@ -129,7 +130,6 @@ impl Amounts {
             streams: 500,
             open_time: Duration::from_secs(1),
             memory_time: Duration::from_secs(2),
-            rest_max: Duration::from_secs(5),
             leg_time_max: Duration::from_secs(20),
             ..Self::full()
         }
