@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use troupe_actors::{Actors, Published};
 
-use crate::admin::Health;
+use crate::admin::{Health, Phase};
 use crate::agreement::Agreement;
 use crate::flow::Flow;
 use crate::telemetry::access_log::AccessLog;
@@ -153,6 +153,12 @@ impl Thread {
     /// Requests it serves now; new connections go to the thread with the fewest.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether connections are closed behind their requests. Asked for every reply: what is looked at first never changes
+    /// while the node serves.
+    pub fn is_leaving(&self) -> bool {
+        self.house.health.phase() == Phase::Draining && *self.flow.borrow() >= Flow::Draining
     }
 
     /// Counts a request as in flight until the guard is dropped.

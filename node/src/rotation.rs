@@ -64,6 +64,11 @@ impl Rotation {
         self.elders.count()
     }
 
+    /// Whether it is out of rotation, and nobody is left who was there before.
+    pub fn is_drained(&self) -> bool {
+        *self.flow.borrow() >= Flow::Draining && self.elders.count() == 0
+    }
+
     /// Leaves rotation. Said again, it counts from anew only if what follows is another.
     pub fn leave(self: &Arc<Self>, then: Then) {
         self.health.hold(true);
@@ -140,9 +145,11 @@ mod tests {
 
         timeout(LONG, reached(&mut rotation.flow(), Flow::Draining)).await.unwrap();
         assert!(timeout(MOMENT, rotation.told_to_stop()).await.is_err(), "somebody is still here");
+        assert!(!rotation.is_drained());
 
         drop(elder);
         timeout(LONG, rotation.told_to_stop()).await.unwrap();
+        assert!(rotation.is_drained());
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod admin;
 mod admin_api;
+mod announced;
 mod bad_input;
 mod breakers;
 mod certificates;

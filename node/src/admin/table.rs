@@ -195,6 +195,7 @@ const NODE: &[Member] = &[
     member("time_ms", "whole", "What its clock says, in milliseconds since 1970."),
     member("in_flight", "whole", "Requests it serves."),
     member("connections", "whole", "Client connections that a drain waits for."),
+    member("drained", "yes or no", "Whether it is out of rotation, and none of these is left."),
 ];
 
 /// The table, in the order of the reference.

@@ -53,7 +53,7 @@ fn drain(args: &Drain) -> anyhow::Result<Exit> {
     let deadline = args.wait.as_deref().map(until).transpose()?;
     let mut document = asking.access.ask(&ask)?;
     if let Some(deadline) = deadline {
-        while connections(&document) > 0 {
+        while !is_drained(&document) {
             if clock::now() > deadline {
                 asking.print(&document, human)?;
                 talk("somebody who was there stays; `troupe node drain --stop` cuts them after the drain timeout");
@@ -71,13 +71,24 @@ fn until(wait: &str) -> anyhow::Result<Instant> {
     Ok(clock::now() + wait.0)
 }
 
-/// Client connections of a node that a drain waits for.
-pub(super) fn connections(document: &Value) -> u64 {
-    document.get("connections").and_then(Value::as_u64).unwrap_or(0)
+/// Whether a node is out of rotation, and nobody is left who was there before. It takes the drain delay at least: until
+/// then, balancers may not have noticed.
+fn is_drained(document: &Value) -> bool {
+    document.get("drained").and_then(Value::as_bool).unwrap_or(false)
 }
 
 fn human(document: &Value) -> String {
-    let rows =
-        ["name", "node", "incarnation", "version", "phase", "ready", "uptime_seconds", "in_flight", "connections"];
+    let rows = [
+        "name",
+        "node",
+        "incarnation",
+        "version",
+        "phase",
+        "ready",
+        "uptime_seconds",
+        "in_flight",
+        "connections",
+        "drained",
+    ];
     rows.map(|field| format!("{:<12} {}\n", field.trim_end_matches("_seconds"), text(document, field))).concat()
 }

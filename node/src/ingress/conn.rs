@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryFutureExt;
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -178,9 +180,15 @@ where
     let stream = Guarded::new(stream, busy.clone(), Patience { head, stall: limits.body_timeout }, too_large);
     let answer = move |request| {
         let guard = busy.enter();
+        let leaving = thread.clone();
         // The request is in service until its reply's body is gone. No block around it: that would hold the work twice.
-        serve(thread.clone(), peer.ip(), request)
-            .map_ok(move |response| response.map(|body| Held { body, _guard: guard }))
+        serve(thread.clone(), peer.ip(), request).map_ok(move |mut response| {
+            // hyper says so itself if it was told before; of a connection that came during a drain it hears too late.
+            if version == Version::H1 && leaving.is_leaving() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response.map(|body| Held { body, _guard: guard })
+        })
     };
     let age = options.connection_max_age;
     // Connections that began together must not end together.

@@ -63,6 +63,7 @@ fn told(call: &Call<'_>) -> Reply {
         "time_ms": clock::unix_millis(),
         "in_flight": state.metrics.in_flight(),
         "connections": state.rotation.elders(),
+        "drained": state.rotation.is_drained(),
     }))
 }
 
