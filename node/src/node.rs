@@ -445,6 +445,7 @@ fn admin_state(
     let learner = house.clone();
     let routes = house.view.clone();
     Arc::new(AdminState {
+        turn: tokio::sync::Mutex::default(),
         metrics: house.metrics.clone(),
         learned: Box::new(move || wiring::learned(&learner.view.read(), &learner.actors, &learner.agreement)),
         health: house.health.clone(),

@@ -93,6 +93,26 @@ async fn a_key_made_at_one_node_works_at_another_at_once_and_a_revoked_one_nowhe
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn changes_that_many_make_at_once_are_an_entry_each() {
+    const WRITES: u64 = 64;
+    let crew = Crew::start(program(), 3).await;
+    let applied =
+        async || crew.ask(0, Method::GET, "/admin/v1/cluster", None).await.unwrap().json()["applied"].as_u64();
+    let before = applied().await.unwrap();
+
+    let paths: Vec<_> = (0..WRITES).map(|at| format!("/admin/v1/keys/many-{at}")).collect();
+    let writes = paths.iter().map(|path| crew.ask(0, Method::PUT, path, Some(json!({ "metadata": {} }))));
+    let replies = futures_util::future::join_all(writes).await;
+
+    for reply in replies {
+        let reply = reply.unwrap();
+        assert!(reply.status < 300, "{}", reply.text());
+    }
+    let entries = applied().await.unwrap() - before;
+    assert!((WRITES..WRITES * 2).contains(&entries), "{entries} entries for {WRITES} changes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn writes_go_on_when_the_leader_dies_and_none_is_lost_or_made_twice() {
     let mut crew = Crew::start(program(), 3).await;
     let pace =

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 use troupe_cluster::{ProposeError, State};
 use troupe_proto::command::{Change, Command, Note, Refusal, Reply as Applied};
 use troupe_proto::failure::ErrorCode;
@@ -214,6 +215,9 @@ impl Call<'_> {
         let note = self.note()?;
         let plan = Arc::new(plan);
         let give_up = clock::now() + CHANGE_MAX;
+        // One at a time: changes that are worked out side by side are all of the same revision, and all but one of them
+        // are refused, each at the price of an entry. Whoever waits for too long tries its luck.
+        let _turn = timeout(CHANGE_MAX / 2, self.state.turn.lock()).await;
         loop {
             let Agreed { revision, spec, state } = self.agreed().await?;
             let repeated = note.idempotency.and_then(|key| state.repeated(&key));

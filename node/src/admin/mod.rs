@@ -38,6 +38,8 @@ pub use server::{CONNECTIONS_MAX, serve};
 
 /// What the admin listener answers from.
 pub struct AdminState {
+    /// Whose turn it is to change the spec.
+    pub turn: tokio::sync::Mutex<()>,
     /// The node's metrics.
     pub metrics: Arc<Metrics>,
     /// Tells what is learned of providers, and how the actors do.

@@ -28,6 +28,7 @@ async fn start_with(token: Option<&str>, follows: Option<PathBuf>) -> Admin {
     let address = listener.local_addr().unwrap();
     let health = Arc::new(Health::new(Arc::new(crate::freshness::Freshness::new(crate::clock::now(), None)), 1));
     let state = Arc::new(AdminState {
+        turn: tokio::sync::Mutex::default(),
         learned: Box::new(Learned::default),
         metrics: Metrics::new(),
         health: Arc::clone(&health),

@@ -23,8 +23,9 @@ mod snapshot;
 mod token;
 mod top;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -164,6 +165,7 @@ pub fn main() -> ExitCode {
     };
     telemetry::log::flush(LOG_FLUSH);
     match result {
+        Ok(Exit::Ok) if IS_CUT.load(Ordering::Relaxed) => Exit::Failed.into(),
         Ok(exit) => exit.into(),
         Err(error) => {
             say(&mut std::io::stderr().lock(), &format!("error: {}\n", told(&error)));
@@ -184,9 +186,18 @@ fn told(error: &anyhow::Error) -> String {
     text
 }
 
-/// Writes to a terminal or pipe; one that is closed has nobody left to tell.
+/// Whether some of the output is lost: what was done was done, but whoever reads a file of it must not take it for whole.
+static IS_CUT: AtomicBool = AtomicBool::new(false);
+
+/// Writes to a terminal, pipe or file. A pipe that is closed has nobody left to tell.
 fn say(out: &mut impl Write, text: &str) {
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        tracing::debug!(%error, "output was not taken");
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => tracing::debug!(%error, "output was not taken"),
+        Err(error) => {
+            IS_CUT.store(true, Ordering::Relaxed);
+            // If this cannot be written either, the exit code says it.
+            drop(writeln!(std::io::stderr().lock(), "error: the output could not be written: {error}"));
+        }
     }
 }

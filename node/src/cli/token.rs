@@ -37,9 +37,9 @@ pub(super) struct Create {
 enum Role {
     /// Reads.
     Viewer,
-    /// Changes the spec and the cluster too.
+    /// Changes the spec too.
     Operator,
-    /// Gives and takes tokens too.
+    /// Changes the cluster, and gives and takes tokens too.
     Admin,
 }
 
