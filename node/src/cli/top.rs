@@ -13,6 +13,7 @@ use super::output::table;
 use super::print::{items, text};
 use super::{Exit, say};
 use crate::clock;
+use crate::telemetry::metrics::names;
 
 /// Clears a terminal and goes to its first line.
 const CLEAR: &str = "\x1b[H\x1b[2J";
@@ -133,13 +134,13 @@ fn screen(seen: &[Seen]) -> String {
                 node.name.clone(),
                 node.role.to_owned(),
                 node.ready.clone(),
-                format!("{:.1}", node.rate("troupe_requests_total", all)),
-                format!("{:.1}", node.rate("troupe_requests_total", failed)),
-                format!("{:.0}", sum(&node.page, "troupe_requests_in_flight", all)),
-                format!("{:.0}", sum(&node.page, "troupe_connections_open", all)),
+                format!("{:.1}", node.rate(names::REQUESTS.name, all)),
+                format!("{:.1}", node.rate(names::REQUESTS.name, failed)),
+                format!("{:.0}", sum(&node.page, names::REQUESTS_IN_FLIGHT.name, all)),
+                format!("{:.0}", sum(&node.page, names::CONNECTIONS_OPEN.name, all)),
                 format!("{:.0}%", node.rate("process_cpu_seconds_total", all) * 100.0),
                 format!("{:.0}M", sum(&node.page, "process_resident_memory_bytes", all) / 1_048_576.0),
-                format!("{:.1}s", sum(&node.page, "troupe_freshness_seconds", all)),
+                format!("{:.1}s", sum(&node.page, names::FRESHNESS.name, all)),
             ]
         })
         .collect();
@@ -154,16 +155,16 @@ fn screen(seen: &[Seen]) -> String {
 
 /// The models with the most calls.
 fn models(seen: &[Seen]) -> Vec<Vec<String>> {
-    let names = distinct(seen, "troupe_requests_total", |series| label(series, "model").map(str::to_owned));
+    let names = distinct(seen, names::REQUESTS.name, |series| label(series, "model").map(str::to_owned));
     let mut rows: Vec<(f64, Vec<String>)> = names
         .into_iter()
         .map(|name| {
             let rate = |metric: &str, only: fn(&str) -> bool| -> f64 {
                 seen.iter().map(|node| node.rate(metric, |s| label(s, "model") == Some(name.as_str()) && only(s))).sum()
             };
-            let calls = rate("troupe_requests_total", |_| true);
-            let failed = rate("troupe_requests_total", |series| label(series, "status_class") == Some("5xx"));
-            let tokens = rate("troupe_tokens_total", |series| label(series, "type") == Some("output"));
+            let calls = rate(names::REQUESTS.name, |_| true);
+            let failed = rate(names::REQUESTS.name, |series| label(series, "status_class") == Some("5xx"));
+            let tokens = rate(names::TOKENS.name, |series| label(series, "type") == Some("output"));
             (calls, vec![name.clone(), format!("{calls:.1}"), format!("{failed:.1}"), format!("{tokens:.0}")])
         })
         .collect();
@@ -180,13 +181,13 @@ fn targets(seen: &[Seen]) -> Vec<Vec<String>> {
             label(series, "model")?.to_owned(),
         ))
     };
-    let names = distinct(seen, "troupe_target_in_flight", place);
+    let names = distinct(seen, names::TARGET_IN_FLIGHT.name, place);
     let mut rows: Vec<(usize, f64, Vec<String>)> = names
         .into_iter()
         .map(|name| {
             let is_it = |series: &str| place(series).as_ref() == Some(&name);
-            let calls: f64 = seen.iter().map(|node| sum(&node.page, "troupe_target_in_flight", is_it)).sum();
-            let resting = seen.iter().filter(|node| sum(&node.page, "troupe_target_resting", is_it) > 0.0);
+            let calls: f64 = seen.iter().map(|node| sum(&node.page, names::TARGET_IN_FLIGHT.name, is_it)).sum();
+            let resting = seen.iter().filter(|node| sum(&node.page, names::TARGET_RESTING.name, is_it) > 0.0);
             let resting: Vec<&str> = resting.map(|node| node.name.as_str()).collect();
             let (provider, credential, model) = &name;
             let rests = if resting.is_empty() { "-".to_owned() } else { resting.join(",") };
@@ -245,7 +246,7 @@ mod tests {
             before: Some((page(50, 0), took)),
         };
 
-        assert!(node.rate("troupe_requests_total", |_| true).abs() < 1e-9);
+        assert!(node.rate(names::REQUESTS.name, |_| true).abs() < 1e-9);
         assert_eq!(label("a{model=\"x\"}", "provider"), None);
     }
 }

@@ -6,7 +6,7 @@
 mod agreed;
 mod cell;
 mod learned;
-mod names;
+pub(crate) mod names;
 mod process;
 mod render;
 mod text;

@@ -37,7 +37,7 @@ pub struct Metric {
 
 macro_rules! metrics {
     ($($ident:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
-        $(#[doc = $help] pub(super) const $ident: Metric =
+        $(#[doc = $help] pub(crate) const $ident: Metric =
             Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
 
         /// Every metric, in the order it is rendered in.
