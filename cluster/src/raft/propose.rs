@@ -123,7 +123,7 @@ impl<M: Machine> Inner<M> {
     }
 
     /// In which term a node leads, as far as this one knows.
-    fn term_of(&self, leader: NodeId) -> Option<u64> {
+    pub(super) fn term_of(&self, leader: NodeId) -> Option<u64> {
         let metrics = self.raft.server_metrics();
         let vote = metrics.borrow_watched().vote;
         (vote.is_committed() && vote.leader_id.voted_for == leader).then_some(vote.leader_id.term)

@@ -136,12 +136,15 @@ impl<M: Machine> Inner<M> {
         }
     }
 
-    async fn answer_forward(&self, from: NodeId, ask: Forward) -> Forwarded {
+    pub(super) async fn answer_forward(&self, from: NodeId, ask: Forward) -> Forwarded {
         match ask {
             Forward::Propose { command, term, within_ms } => {
                 let deadline = clock::now() + Duration::from_millis(within_ms.into());
                 match self.write_for_other(from, command, term, deadline).await {
                     Step::Done { index, reply } => Forwarded::Applied { index, reply },
+                    // It leads, and takes nothing while it hands over. If that fails it leads on in the same term, and
+                    // would write a copy of this that comes late.
+                    Step::Elsewhere(_) if self.term_of(self.me) == Some(term) => Forwarded::Unknown,
                     Step::Elsewhere(_) => Forwarded::NotLeading,
                     Step::Maybe => Forwarded::Unknown,
                     Step::Stopped => Forwarded::Unable,

@@ -17,6 +17,7 @@ use troupe_proto::id::NodeId;
 use troupe_proto::wire::{self, Message};
 
 use super::counter::{Add, Counter, FORGED, Sum, add};
+use super::message::{Forward, Forwarded};
 use super::propose::Step;
 use super::types::{Bytes, Entry, LogId, Types, Vote};
 use super::{FormError, Parts, Raft, Settings, Stopped, Work, salvage, start};
@@ -377,6 +378,24 @@ async fn a_command_for_the_leader_of_another_term_is_not_written() {
     let step = world.node(1).inner.write_for_other(NodeId(2), command, term, deadline).await;
     assert!(matches!(step, Step::Done { .. }));
     assert_eq!(world.node(1).state().sum, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hands_over_does_not_say_that_a_command_is_never_written() {
+    let settings = Settings { election: (Duration::from_secs(3), Duration::from_secs(6)), ..fast() };
+    let world = World::with(settings, 3).await;
+    world.form(3).await;
+    let leader = world.leader().await;
+    let (raft, term) = (&world.nodes[&leader], world.nodes[&leader].vitals().term);
+    let to = world.nodes.keys().copied().find(|node| *node != leader).unwrap();
+    world.mesh.cut.lock().unwrap().insert(to);
+
+    raft.inner.raft.trigger().transfer_leader(to).await.unwrap();
+    let ask = Forward::Propose { command: wire::encode(&add(1)).unwrap().into(), term, within_ms: 1_000 };
+    let answer = raft.inner.answer_forward(to, ask).await;
+
+    assert_eq!(raft.vitals().term, term);
+    assert_eq!(answer, Forwarded::Unknown);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
