@@ -28,6 +28,12 @@ impl Machine for State {
         entry.origin.node == from
     }
 
+    fn stamp(entry: &mut Entry, at_ms: i64) -> bool {
+        let Command::UseJoinToken { at, .. } = &mut entry.command else { return false };
+        *at = at_ms.div_euclid(1000);
+        true
+    }
+
     fn version(&self) -> u64 {
         self.changes()
     }

@@ -54,6 +54,10 @@ pub async fn life(world: Arc<World>, host: usize) -> turmoil::Result {
         links: Arc::new(links),
         seed: seeds.u64(..),
         work: Work::Here,
+        wall: {
+            let world = Arc::clone(&world);
+            Arc::new(move || world.wall_ms(host))
+        },
     };
     let raft = match raft::start(parts, Observed::default()).await {
         Ok(raft) => raft,

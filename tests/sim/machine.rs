@@ -73,6 +73,10 @@ impl Machine for Observed {
         State::is_from(from, entry)
     }
 
+    fn stamp(entry: &mut Entry, at_ms: i64) -> bool {
+        State::stamp(entry, at_ms)
+    }
+
     fn version(&self) -> u64 {
         self.state.changes()
     }

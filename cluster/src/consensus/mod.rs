@@ -31,6 +31,10 @@ pub trait Machine: Clone + Send + Sync + 'static {
     /// Whether a command that `from` sent is one that it may ask for: what says who asked must name `from` itself.
     fn is_from(from: NodeId, command: &Self::Command) -> bool;
 
+    /// Puts the time of the leader, in milliseconds since 1970, into a command that another node sent and that is judged by
+    /// a time. True when it did: the clock of whoever sent it decides nothing then.
+    fn stamp(command: &mut Self::Command, at_ms: i64) -> bool;
+
     /// Grows with each change that readers must see. A refused command need not change it.
     fn version(&self) -> u64;
 

@@ -168,6 +168,21 @@ fn an_entry_is_from_the_node_that_its_number_names() {
     assert!(!<State as Machine>::is_from(NodeId(5), &entry));
 }
 
+#[test]
+fn a_join_token_is_judged_by_the_time_that_is_stamped_and_nothing_else_is_stamped() {
+    let origin = troupe_proto::command::Origin { node: NodeId(4), incarnation: 1, seq: 1, settled: 1 };
+    let stamped = |command| {
+        let mut entry = Entry { origin, note: Note::default(), command };
+        let is_stamped = <State as Machine>::stamp(&mut entry, 7_999);
+        is_stamped.then_some(entry.command)
+    };
+    let hash = troupe_proto::secret::KeyHash::of(b"token");
+    let used = |at| Command::UseJoinToken { hash, node: NodeId(9), at };
+
+    assert_eq!(stamped(used(-172_800)), Some(used(7)));
+    assert_eq!(stamped(put_defaults(0)), None);
+}
+
 #[tokio::test]
 async fn a_process_learns_that_a_later_one_of_its_node_is_at_work() {
     let consensus: Arc<dyn Consensus<State>> = Arc::new(Local::new(State::default()));

@@ -49,6 +49,9 @@ impl Message for Sum {
 /// A number that nobody may add: it stands for a command in the name of another node.
 pub(crate) const FORGED: u64 = u64::MAX;
 
+/// A number that the leader puts its time in the place of.
+pub(crate) const TIME: u64 = u64::MAX - 1;
+
 impl Machine for Counter {
     type Command = Add;
     type Reply = Sum;
@@ -64,6 +67,14 @@ impl Machine for Counter {
 
     fn is_from(_from: NodeId, Add(number, _ballast): &Add) -> bool {
         *number != FORGED
+    }
+
+    fn stamp(Add(number, _ballast): &mut Add, at_ms: i64) -> bool {
+        let is_judged = *number == TIME;
+        if is_judged {
+            *number = at_ms.unsigned_abs();
+        }
+        is_judged
     }
 
     fn version(&self) -> u64 {

@@ -47,7 +47,7 @@ pub use machine::Work;
 pub use message::{Answer, Ask, Candidacy, Forward, Forwarded, Piece, PieceAnswer};
 pub use rebuild::salvage;
 pub use settings::Settings;
-pub use start::{Parts, StartError, is_blank, start};
+pub use start::{Parts, StartError, Wall, is_blank, start};
 
 use crate::consensus::{Consensus, Machine, Proposal, Read, Reshape, Reshaping, Vitals};
 use crate::membership;
@@ -76,6 +76,7 @@ struct Inner<M: Machine> {
     snapshots: Arc<dyn SnapshotStore>,
     log_stats: Box<dyn Fn() -> LogStats + Send + Sync>,
     work: Work,
+    wall: Wall,
     slots: Semaphore,
     pending: AtomicU64,
     failed: AtomicU64,

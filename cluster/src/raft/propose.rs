@@ -130,17 +130,21 @@ impl<M: Machine> Inner<M> {
     }
 
     /// Puts another node's command into the log if this node leads in `term`, and can read it: an entry that it could not would
-    /// stop it, and each node like it.
+    /// stop it, and each node like it. What is judged by a time is judged by this node's.
     pub(super) async fn write_for_other(&self, from: NodeId, command: Arc<[u8]>, term: u64, deadline: Instant) -> Step {
-        let checked = Arc::clone(&command);
+        let (is_long, at) = (command.len() > LONG_BYTES, (self.wall)());
         let check = move || {
-            let command = wire::decode::<M::Command>(&checked).map_err(io::Error::other)?;
+            let mut read = wire::decode::<M::Command>(&command).map_err(io::Error::other)?;
             // A node that speaks in another's name could use up that one's numbers, and fence it.
-            if M::is_from(from, &command) { Ok(()) } else { Err(io::Error::other("it is in the name of another node")) }
+            if !M::is_from(from, &read) {
+                return Err(io::Error::other("it is in the name of another node"));
+            }
+            let is_stamped = M::stamp(&mut read, at);
+            if is_stamped { wire::encode(&read).map(Arc::from).map_err(io::Error::other) } else { Ok(command) }
         };
-        let is_readable = if command.len() > LONG_BYTES { self.work.run(check).await } else { check() };
-        match is_readable {
-            Ok(()) => self.write_here(Bytes(command), Some(term), deadline).await,
+        let checked = if is_long { self.work.run(check).await } else { check() };
+        match checked {
+            Ok(command) => self.write_here(Bytes(command), Some(term), deadline).await,
             Err(error) => {
                 tracing::error!(node = %from, %error, "another node proposes what this one does not take; is it of a later version?");
                 Step::Elsewhere(None)

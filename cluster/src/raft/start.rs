@@ -35,7 +35,12 @@ pub struct Parts<L> {
     pub seed: u64,
     /// Where long work is done.
     pub work: Work,
+    /// The wall clock, in milliseconds since 1970.
+    pub wall: Wall,
 }
+
+/// Reads a wall clock, in milliseconds since 1970.
+pub type Wall = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Why a node cannot take part.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +76,7 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`]; nothing runs then.
 pub async fn start<M: Machine, L: LogStore>(parts: Parts<L>, machine: M) -> Result<Raft<M>, StartError> {
-    let Parts { settings, node, mut logs, snapshots, links, seed, work } = parts;
+    let Parts { settings, node, mut logs, snapshots, links, seed, work, wall } = parts;
     let config = Arc::new(settings.config()?);
     let settings = Arc::new(settings);
     let applier = Applier::open(machine, Arc::clone(&snapshots), work).map_err(StartError::Snapshot)?;
@@ -100,6 +105,7 @@ pub async fn start<M: Machine, L: LogStore>(parts: Parts<L>, machine: M) -> Resu
         snapshots,
         log_stats: Box::new(move || stats.stats()),
         work,
+        wall,
         slots: Semaphore::new(settings.pending_max),
         settings,
         pending: AtomicU64::new(0),

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use troupe_proto::id::NodeId;
 use troupe_proto::wire::{self, Message};
 
-use super::counter::{Add, Counter, FORGED, Sum, add};
+use super::counter::{Add, Counter, FORGED, Sum, TIME, add};
 use super::message::{Forward, Forwarded};
 use super::propose::Step;
 use super::types::{Bytes, Entry, LogId, Types, Vote};
@@ -128,6 +128,7 @@ impl World {
             links: Arc::new(Wire { mesh: Arc::clone(&self.mesh), me: id }),
             seed: node,
             work: Work::Aside,
+            wall: Arc::new(move || i64::try_from(1_000 * node).unwrap()),
         };
         let raft = start(parts, machine).await.unwrap();
         self.mesh.nodes.lock().unwrap().insert(id, Arc::new(raft.clone()));
@@ -491,6 +492,20 @@ async fn one_of_three_nodes_alone_is_enough_for_a_new_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_judged_by_a_time_is_judged_by_the_leaders() {
+    let world = World::with(fast(), 3).await;
+    world.form(3).await;
+    let leader = world.leader().await;
+    let follower = (1..=3).find(|node| NodeId(*node) != leader).unwrap();
+
+    let sum = world.node(follower).propose(add(TIME)).await.unwrap();
+
+    // Who leads may have changed since it was asked; it is never the follower's own clock, which is another for each.
+    let times: BTreeSet<_> = (1..=3).filter(|node| *node != follower).map(|node| Sum(1_000 * node).0).collect();
+    assert!(times.contains(&sum.0), "{sum:?} is not the time of another node than {follower}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fails_stops_the_node() {
     let dir = tempfile::tempdir().unwrap();
     let is_broken = Arc::new(AtomicBool::new(false));
@@ -502,6 +517,7 @@ async fn a_disk_that_fails_stops_the_node() {
         links: Arc::new(Wire { mesh: Arc::default(), me: NodeId(1) }),
         seed: 1,
         work: Work::Aside,
+        wall: Arc::new(|| 0),
     };
     let raft = start(parts, Counter::default()).await.unwrap();
     raft.form([(NodeId(1), address(NodeId(1)))].into()).await.unwrap();

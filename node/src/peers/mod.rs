@@ -233,6 +233,7 @@ async fn open(
         links: Arc::new(transport.clone()),
         seed: u64::from_le_bytes(clock::secret_bytes().map_err(random)?),
         work: Work::Aside,
+        wall: Arc::new(clock::unix_millis),
     };
     let raft = raft::start(parts, State::default()).await?;
     let handle = Cluster::over(Arc::new(raft.clone()), Process { node, incarnation }, keyring);
