@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod failure;
+pub mod health;
 pub mod id;
 pub mod member;
 pub mod outcome;

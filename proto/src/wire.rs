@@ -23,6 +23,7 @@ pub const HEAD_BYTES: usize = 14;
 /// | 1 | nothing any more: a command without its asker |
 /// | 2, 3 | replies and entries |
 /// | 4 | the state in a snapshot |
+/// | 16-18 | what gossip carries |
 pub trait Message: Encode + Decode<()> {
     /// Which message it is; unique, for ever.
     const KIND: u16;

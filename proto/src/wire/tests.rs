@@ -4,6 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::{Change, Command, Entry, Note, Origin, Refusal, Reply, Resealed, Reshaped, Seats};
+use crate::health::{
+    Account, Card, Finding, Load, Millis, Opinion, Opinions, Phase, Print, Probe, Quota, Rest, Scope, Urgent, Why,
+};
 use crate::id::{AdminTokenId, ClusterId, CredentialId, JoinTokenId, KeyId, ModelId, NodeId, ProviderId, Revision};
 use crate::member::Member;
 use crate::secret::{CredentialSecret, KeyHash, SealKeyId, Sealed};
@@ -12,6 +15,7 @@ use crate::spec::{
     Target, Wire,
 };
 use crate::token::{AdminToken, Role};
+use crate::unit::PerMille;
 
 fn sealed(byte: u8) -> Sealed {
     Sealed { key: SealKeyId([byte; 8]), nonce: [byte; 24], bytes: vec![byte; 20] }
@@ -147,6 +151,79 @@ fn every_reply() -> Vec<Reply> {
     others.into_iter().chain(refusals.map(Reply::Refused)).collect()
 }
 
+fn every_card() -> Vec<Card> {
+    let load = Load { in_flight: 12, in_flight_max: 10_000, connections: 40, busy: Some(PerMille::new(125)) };
+    let card = |phase, confirmed| Card {
+        name: "gw-1".to_owned(),
+        build: "0.1.0".to_owned(),
+        version: 1,
+        data: "gw-1:8080".to_owned(),
+        admin: "gw-1:8081".to_owned(),
+        phase,
+        is_ready: true,
+        confirmed,
+        revision: 7,
+        load,
+    };
+    vec![
+        card(Phase::Starting, None),
+        card(Phase::Serving, Some(Millis(40))),
+        card(Phase::Draining, Some(Millis(u32::MAX))),
+    ]
+}
+
+/// Every opinion there can be of a target, and every finding.
+fn every_opinion() -> Vec<Opinions> {
+    let whys = [Why::Failures, Why::Unreachable, Why::Credential, Why::Quota, Why::RetryAfter, Why::Paced];
+    let rests = whys.map(|why| Some(Rest { why, since: Millis(5), left: Millis(30_000) }));
+    let opinion = |rest| Opinion {
+        model: "gpt-4o".to_owned(),
+        rest,
+        suspected: None,
+        worked: Some(Millis(900)),
+        recovered: None,
+        quota: None,
+    };
+    let quota = Quota { remaining: PerMille::new(80), ago: Millis(10), reset: Some(Millis(60_000)) };
+    let mut targets: Vec<Opinion> = rests.map(opinion).into();
+    targets.push(Opinion {
+        suspected: Some(Millis(3)),
+        worked: None,
+        recovered: Some(Millis(1)),
+        quota: Some(quota),
+        ..opinion(None)
+    });
+    let findings = [Finding::Alive, Finding::Answers, Finding::Dead, Finding::CredentialRefused, Finding::Unknown];
+    let account = |finding| Account {
+        credential: None,
+        print: Print([9; 16]),
+        probe: Some(Probe { turn: 1 << 40, finding, ago: Millis(2) }),
+        targets: Vec::new(),
+    };
+    let mut accounts: Vec<Account> = findings.map(account).into();
+    accounts.push(Account { credential: Some(CredentialId::new("main")), print: Print([7; 16]), probe: None, targets });
+    let nothing = Opinions {
+        provider: ProviderId::new("local"),
+        incarnation: 1,
+        serial: 1,
+        has_uplink: true,
+        accounts: Vec::new(),
+    };
+    let all = Opinions { provider: ProviderId::new("openai"), has_uplink: false, accounts, ..nothing.clone() };
+    vec![nothing, all]
+}
+
+fn every_urgent() -> Vec<Urgent> {
+    let every = Scope { provider: None, credential: None, model: None };
+    let one = Scope {
+        provider: Some(ProviderId::new("openai")),
+        credential: Some(CredentialId::new("main")),
+        model: Some("gpt-4o".to_owned()),
+    };
+    let opinions = every_opinion().into_iter().map(Urgent::Opinions);
+    opinions.chain([Urgent::Reset(every), Urgent::Reset(one)]).collect()
+}
+
 /// What is written as one golden file: the messages one behind the other.
 fn concat<M: Message>(messages: &[M]) -> Vec<u8> {
     messages.iter().flat_map(|message| encode(message).unwrap()).collect()
@@ -176,13 +253,23 @@ fn refused() -> Reply {
 fn golden_bytes_of_schema_1_are_read_and_written() {
     check_golden("entry.1.bin", &every_entry());
     check_golden("reply.1.bin", &every_reply());
+    check_golden("card.1.bin", &every_card());
+    check_golden("opinions.1.bin", &every_opinion());
+    check_golden("urgent.1.bin", &every_urgent());
 }
 
 #[test]
 #[ignore = "writes the goldens of a new schema or variant; run by hand, once, when one is appended"]
 fn write_goldens() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/wire");
-    for (name, bytes) in [("entry.1.bin", concat(&every_entry())), ("reply.1.bin", concat(&every_reply()))] {
+    let goldens = [
+        ("entry.1.bin", concat(&every_entry())),
+        ("reply.1.bin", concat(&every_reply())),
+        ("card.1.bin", concat(&every_card())),
+        ("opinions.1.bin", concat(&every_opinion())),
+        ("urgent.1.bin", concat(&every_urgent())),
+    ];
+    for (name, bytes) in goldens {
         let path = folder.join(name);
         // What was written once stays the beginning of what is written now.
         let before = std::fs::read(&path).unwrap_or_default();
@@ -269,10 +356,55 @@ fn a_body_that_announces_more_than_the_limit_allocates_nothing() {
     assert!(matches!(decode::<Entry>(&enveloped(3, &body)), Err(WireError::Malformed(_))));
 }
 
+#[test]
+fn opinions_as_large_as_they_may_be_fit_a_datagram_and_larger_ones_are_refused() {
+    let opinion = |at: usize| Opinion {
+        model: format!("vendor/some-long-model-name-2026-01-01-{at:04}"),
+        rest: Some(Rest { why: Why::Failures, since: Millis(u32::MAX), left: Millis(u32::MAX) }),
+        suspected: Some(Millis(u32::MAX)),
+        worked: Some(Millis(u32::MAX)),
+        recovered: Some(Millis(u32::MAX)),
+        quota: Some(Quota { remaining: PerMille::new(1000), ago: Millis(u32::MAX), reset: Some(Millis(u32::MAX)) }),
+    };
+    let of = |count: usize| Opinions {
+        provider: ProviderId::new("openai"),
+        incarnation: u64::MAX,
+        serial: u64::MAX,
+        has_uplink: true,
+        accounts: vec![Account {
+            credential: Some(CredentialId::new("main")),
+            print: Print([255; 16]),
+            probe: None,
+            targets: (0..count).map(opinion).collect(),
+        }],
+    };
+
+    assert!(encode(&of(Opinions::TARGETS_MAX)).unwrap().len() < 16 << 10);
+    assert!(matches!(encode(&of(4 * Opinions::TARGETS_MAX)), Err(WireError::TooLarge { .. })));
+}
+
+#[test]
+fn opinions_that_announce_more_than_the_limit_allocate_nothing() {
+    // A provider without a name, incarnation, serial, uplink, and 2^64 - 1 accounts.
+    let body = [vec![0, 0, 0, 1, 253], vec![0xff; 8]].concat();
+
+    assert!(matches!(decode::<Opinions>(&enveloped(17, &body)), Err(WireError::Malformed(_))));
+}
+
 proptest! {
     #[test]
     fn hostile_bytes_are_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(decode::<Entry>(&bytes).is_err());
+        prop_assert!(decode::<Opinions>(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_hostile_body_of_opinions_is_read_or_refused_and_never_a_panic(
+        body in proptest::collection::vec(any::<u8>(), 0..400),
+    ) {
+        if let Ok(read) = decode::<Opinions>(&enveloped(17, &body)) {
+            prop_assert_eq!(decode::<Opinions>(&encode(&read).unwrap()).unwrap(), read);
+        }
     }
 
     #[test]
