@@ -8,17 +8,21 @@ use std::time::Instant;
 use ractor::{Actor, ActorRef, SpawnErr};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
+use troupe_proto::health::{Opinions, Scope};
+use troupe_proto::id::{NodeId, ProviderId};
 
 use crate::breaker::actor::BREAKERS;
+use crate::hearsay::{Belief, Hearsay, HearsayVitals};
 use crate::inbox::{Knock, knock};
 use crate::layout::PoolLayout;
 use crate::pool::PoolCell;
 use crate::pool::actor::POOLS;
-use crate::ports::Prober;
+use crate::ports::{HealthBoard, Probed, Prober};
 use crate::probe::PROBERS;
 use crate::registry::House;
 use crate::restart::{Falls, Intensity, Verdict};
 use crate::supervise::{Branch, Supervisor};
+use crate::target::Target;
 use crate::vitals::{Role, Vitals};
 
 /// What actors take from outside.
@@ -32,6 +36,8 @@ pub struct Settings {
     pub lanes: usize,
     /// Asks resting targets whether they are back.
     pub prober: Arc<dyn Prober>,
+    /// Carries what is learned to other nodes; `None`: there are none.
+    pub board: Option<Arc<dyn HealthBoard>>,
 }
 
 /// Says why the tree did not start.
@@ -75,6 +81,41 @@ impl Actors {
         cells
     }
 
+    /// Takes who lives in the cluster now. What others said counts no more.
+    pub fn living(&self, nodes: BTreeSet<NodeId>) {
+        self.house.hearsay.living(nodes);
+    }
+
+    /// Takes what another node says of a provider. What is older than what is known of it is left out.
+    pub fn hear(&self, from: NodeId, opinions: &Opinions) {
+        self.house.hearsay.hear(from, opinions, self.house.now());
+    }
+
+    /// What other nodes believe of a target, by node.
+    pub fn beliefs(&self, target: &Target) -> Vec<Belief> {
+        self.house.hearsay.beliefs(&target.id, Some(target.fingerprint), self.house.now())
+    }
+
+    /// How hearsay does.
+    pub fn hearsay(&self) -> HearsayVitals {
+        self.house.hearsay.vitals()
+    }
+
+    /// Probes that this node made of each provider, by what they found.
+    pub fn probes(&self) -> Vec<(ProviderId, Vec<(Probed, u64)>)> {
+        self.house.providers().into_iter().map(|(id, provider)| (id, provider.probes())).collect()
+    }
+
+    /// Every target that is laid out, also those of single names behind wildcards, in order.
+    pub fn targets(&self) -> Vec<Arc<Target>> {
+        self.house.known_targets().into_iter().map(|(target, _)| target).collect()
+    }
+
+    /// Has targets forget why they rest, and forgets what other nodes said of them; how many were meant.
+    pub fn reset(&self, scope: &Scope) -> usize {
+        self.house.reset(scope)
+    }
+
     /// How the actors do.
     pub fn vitals(&self) -> Vitals {
         self.house.vitals()
@@ -111,19 +152,23 @@ impl Actors {
     }
 }
 
+/// What hangs from the root.
+const BRANCHES: [Role; 4] = [Role::Pools, Role::Breakers, Role::Probers, Role::Hearsay];
+
 /// The branches, and how each is started.
 static ROOT: Branch = Branch {
     role: Role::Root,
     child: branch_role,
     intensity: Intensity::BRANCH,
-    wanted: |_| {
-        [Role::Pools, Role::Breakers, Role::Probers].iter().map(|role| role.as_str().into()).collect::<BTreeSet<_>>()
-    },
+    wanted: |_| BRANCHES.iter().map(|role| role.as_str().into()).collect::<BTreeSet<_>>(),
     start: |house, name, root| {
         Box::pin(async move {
             let branch = match branch_role(&name) {
                 Role::Breakers => &BREAKERS,
                 Role::Probers => &PROBERS,
+                Role::Hearsay => {
+                    return Actor::spawn_linked(None, Hearsay { house }, (), root).await.map(|(actor, _)| actor);
+                }
                 Role::Root | Role::Pools | Role::Pool | Role::Breaker | Role::Prober => &POOLS,
             };
             let supervisor = Supervisor { house, branch };
@@ -134,7 +179,7 @@ static ROOT: Branch = Branch {
 };
 
 fn branch_role(name: &str) -> Role {
-    [Role::Breakers, Role::Probers].into_iter().find(|role| role.as_str() == name).unwrap_or(Role::Pools)
+    BRANCHES.into_iter().find(|role| role.as_str() == name).unwrap_or(Role::Pools)
 }
 
 fn root_name() -> Arc<str> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use troupe_proto::health::Print;
 use troupe_proto::id::{ModelId, TargetId};
 use troupe_proto::unit::PerMille;
 
@@ -48,6 +49,11 @@ impl Fingerprint {
     pub fn of(hash: [u8; 32]) -> Self {
         let (half, _) = hash.split_first_chunk().unwrap_or((&[0; 16], &[]));
         Self(*half)
+    }
+
+    /// As it is told to other nodes.
+    pub(crate) const fn print(self) -> Print {
+        Print(self.0)
     }
 }
 

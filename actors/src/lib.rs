@@ -4,6 +4,7 @@
 //! root ─ pools ──── pool:<model>          learns: latency, failing share, slow start, pace
 //!      ─ breakers ─ breaker:<provider>    decides which of the provider's targets rest
 //!      ─ probers ── probe:<provider>      asks resting targets whether they are back
+//!      ─ hearsay                          tells other nodes what this one saw, and folds what they say
 //! ```
 //!
 //! Actors own writes, requests read views. A request reads a [`pool::View`], takes a [`Pass`] and counts in cells of its
@@ -14,6 +15,7 @@ mod actors;
 mod breaker;
 mod budget;
 mod gradient;
+mod hearsay;
 mod inbox;
 mod layout;
 mod pass;
@@ -34,10 +36,11 @@ mod tests;
 pub use actors::{Actors, Settings, StartError};
 pub use breaker::{Standing, Why};
 pub use budget::Budget;
+pub use hearsay::{Belief, HearsayVitals};
 pub use layout::{Concurrency, Fingerprint, HedgeRules, MemberLayout, PoolLayout, RetryRules, TargetRules};
 pub use pass::{Failure, Pass, Quota};
 pub use pool::PoolCell;
-pub use ports::{Probed, Prober};
+pub use ports::{HealthBoard, Probed, Prober, Urgency};
 pub use target::{QuotaReport, Target, TargetReport};
 pub use view::Published;
 pub use vitals::{Role, RoleVitals, ViewKind, Vitals};

@@ -8,12 +8,15 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use ractor::ActorRef;
 use tokio::sync::watch;
+use troupe_proto::health::Scope;
 use troupe_proto::id::{ModelId, ProviderId, TargetId};
 
 use crate::actors::Settings;
+use crate::breaker::actor::{Fact, News};
 use crate::budget::{Budget, Calls};
+use crate::hearsay::Hall;
 use crate::inbox::{Inbox, Knock};
-use crate::layout::{MemberLayout, PoolLayout};
+use crate::layout::{MemberLayout, PoolLayout, TargetRules};
 use crate::pool::cell::{Member, Names, PoolCell};
 use crate::pool::{MemberView, View};
 use crate::target::{Provider, Target};
@@ -39,6 +42,7 @@ pub(crate) struct House {
     restarts: [AtomicU64; Role::ALL.len()],
     /// Facts dropped at doors that are gone.
     dropped_before: [AtomicU64; Role::ALL.len()],
+    pub(crate) hearsay: Hall,
     pub(crate) failed: watch::Sender<bool>,
     pub(crate) is_stopping: AtomicBool,
 }
@@ -66,8 +70,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl House {
     pub(crate) fn new(settings: Settings) -> Self {
         let epoch = Epoch::new((settings.now)());
+        let hearsay = Hall::new(settings.board.clone());
         Self {
             settings,
+            hearsay,
             epoch,
             plan: Mutex::default(),
             pools: ArcSwap::default(),
@@ -204,6 +210,45 @@ impl House {
         locked(&self.plan).targets.get(id).cloned()
     }
 
+    /// Every target of every pool, each once, with the rules of one of its pools.
+    pub(crate) fn known_targets(&self) -> Vec<(Arc<Target>, Arc<TargetRules>)> {
+        let mut known = BTreeMap::new();
+        for cell in self.pools.load().iter() {
+            for member in cell.members.iter() {
+                let mut take = |target: &Arc<Target>| {
+                    known.entry(target.id.clone()).or_insert_with(|| (target.clone(), member.rules.clone()));
+                };
+                take(&member.common);
+                if let Some(names) = &member.names {
+                    names.own.load().values().for_each(take);
+                }
+            }
+        }
+        known.into_values().collect()
+    }
+
+    pub(crate) fn providers(&self) -> Vec<(ProviderId, Arc<Provider>)> {
+        locked(&self.plan).providers.iter().map(|(id, provider)| (id.clone(), provider.clone())).collect()
+    }
+
+    /// Has targets forget why they rest; how many were meant.
+    pub(crate) fn reset(&self, scope: &Scope) -> usize {
+        let is_meant = |id: &TargetId| {
+            scope.provider.as_ref().is_none_or(|provider| *provider == id.provider)
+                && (scope.credential.is_none() || scope.credential == id.credential)
+                && scope.model.as_ref().is_none_or(|model| **model == *id.model)
+        };
+        // First, or the old words of others would rest them again.
+        self.hearsay.forget(is_meant);
+        let meant = self.known_targets().into_iter().filter(|(target, _)| is_meant(&target.id));
+        let mut count = 0;
+        for (target, rules) in meant {
+            let fact = Fact { target: target.clone(), rules, at: self.now(), news: News::Reset };
+            count += usize::from(target.provider.facts.post(fact).is_ok());
+        }
+        count
+    }
+
     pub(crate) fn pool_names(&self) -> BTreeSet<Arc<str>> {
         locked(&self.plan).pools.keys().cloned().collect()
     }
@@ -253,7 +298,7 @@ impl House {
                 Role::Breaker => plan.providers.values().map(|p| (p.facts.depth(), p.facts.dropped())).collect(),
                 Role::Prober => plan.providers.values().map(|p| (p.calls.depth(), p.calls.dropped())).collect(),
                 // Supervisors are told to look, never what.
-                Role::Root | Role::Pools | Role::Breakers | Role::Probers => Vec::new(),
+                Role::Root | Role::Pools | Role::Breakers | Role::Probers | Role::Hearsay => Vec::new(),
             };
             let count = |counts: &[AtomicU64]| counts.get(role.index()).map_or(0, |n| n.load(Ordering::Relaxed));
             let is_up = |actor: &ActorRef<Knock>| actor.get_status() <= ractor::ActorStatus::Running;

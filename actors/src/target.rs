@@ -14,6 +14,7 @@ use crate::breaker::view::Gate;
 use crate::breaker::{Standing, Why};
 use crate::inbox::Inbox;
 use crate::layout::{Fingerprint, TargetRules};
+use crate::ports::Probed;
 use crate::traffic::{Epoch, Traffic};
 use crate::view::Published;
 
@@ -29,6 +30,19 @@ pub(crate) struct Provider {
     /// In front of `probe:<provider>`.
     pub(crate) calls: Inbox<TargetId>,
     resting: Mutex<BTreeMap<TargetId, Resting>>,
+    /// Accounts that other nodes find dead, while this one need not.
+    doubts: Mutex<BTreeMap<TargetId, Doubt>>,
+    probes: [AtomicU64; Probed::ALL.len()],
+}
+
+/// An account that other nodes find dead: somebody has to probe it.
+#[derive(Clone, Debug)]
+pub(crate) struct Doubt {
+    /// One of its targets.
+    pub(crate) target: Weak<Target>,
+    pub(crate) rules: Arc<TargetRules>,
+    /// For how long they say so.
+    pub(crate) until: Instant,
 }
 
 /// A target that a probe can help, and the rules it rests by.
@@ -41,12 +55,44 @@ pub(crate) struct Resting {
 
 impl Provider {
     pub(crate) fn new() -> Self {
-        Self { facts: Inbox::new(FACTS_MAX), calls: Inbox::new(CALLS_MAX), resting: Mutex::default() }
+        Self {
+            facts: Inbox::new(FACTS_MAX),
+            calls: Inbox::new(CALLS_MAX),
+            resting: Mutex::default(),
+            doubts: Mutex::default(),
+            probes: Default::default(),
+        }
     }
 
     /// The targets that a probe can help, by their ids. For actors only; requests never come here.
     pub(crate) fn resting(&self) -> MutexGuard<'_, BTreeMap<TargetId, Resting>> {
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Provider {
+    /// Puts the accounts that others find dead in place; whether they are others than before.
+    pub(crate) fn set_doubts(&self, doubts: BTreeMap<TargetId, Doubt>) -> bool {
+        let mut now = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = !now.keys().eq(doubts.keys());
+        *now = doubts;
+        is_news
+    }
+
+    pub(crate) fn count_probe(&self, probed: Probed) {
+        if let Some(count) = self.probes.get(probed.index()) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Probes made by this node, by what they found.
+    pub(crate) fn probes(&self) -> Vec<(Probed, u64)> {
+        Probed::ALL.iter().zip(&self.probes).map(|(probed, count)| (*probed, count.load(Relaxed))).collect()
+    }
+
+    /// The accounts that others find dead.
+    pub(crate) fn doubts(&self) -> BTreeMap<TargetId, Doubt> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -120,6 +166,12 @@ pub struct Target {
     pub(crate) fingerprint: Fingerprint,
     quota: QuotaCell,
     used: AtomicU64,
+    /// Successes that were counted when it was last looked at.
+    sampled: AtomicU64,
+    /// When that was, in milliseconds.
+    sampled_ms: AtomicU64,
+    /// When a call last went well, at the latest, in milliseconds; 0: never.
+    worked_ms: AtomicU64,
     is_replaced: AtomicBool,
 }
 
@@ -136,6 +188,8 @@ pub struct TargetReport {
     pub standing: Standing,
     /// What its last rest is for, also when it is over and one call may try it.
     pub why: Option<Why>,
+    /// Whether it rests because other nodes say so.
+    pub is_told: bool,
     /// Calls in flight.
     pub in_flight: u32,
     /// Failures of the last 10 s that count.
@@ -170,6 +224,9 @@ impl Target {
             fingerprint,
             quota: QuotaCell::new(),
             used: AtomicU64::new(epoch.millis(now)),
+            sampled: AtomicU64::new(0),
+            sampled_ms: AtomicU64::new(epoch.millis(now)),
+            worked_ms: AtomicU64::new(0),
             is_replaced: AtomicBool::new(false),
         }
     }
@@ -196,6 +253,7 @@ impl Target {
         TargetReport {
             standing,
             why: breaker.rest_in_force().map(|(_, why)| why),
+            is_told: breaker.told_rest(now).is_some(),
             in_flight: self.in_flight(),
             failures,
             streak,
@@ -210,6 +268,22 @@ impl Target {
 
     pub(crate) fn read_quota(&self, at: Instant, remaining: PerMille, reset: Option<Duration>) {
         self.quota.read(at, remaining, reset, self.epoch);
+    }
+
+    /// Looks whether calls went well since it last looked; called by one actor only.
+    pub(crate) fn sample(&self, now: Instant) {
+        let succeeded = self.traffic.tally().succeeded;
+        // They may have been right after the last look: a success must not look younger than it is, for it refutes.
+        let looked_ms = self.sampled_ms.swap(self.epoch.millis(now), Relaxed);
+        if self.sampled.swap(succeeded, Relaxed) != succeeded {
+            self.worked_ms.store(looked_ms.max(1), Relaxed);
+        }
+    }
+
+    /// When a call last went well, as far as it was looked at; it may have been a little later.
+    pub(crate) fn worked(&self) -> Option<Instant> {
+        let worked = self.worked_ms.load(Relaxed);
+        (worked > 0).then(|| self.epoch.instant(worked))
     }
 
     pub(crate) fn touch(&self, now: Instant) {

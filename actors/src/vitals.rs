@@ -19,12 +19,22 @@ pub enum Role {
     Probers,
     /// Asks one provider's resting targets whether they are back.
     Prober,
+    /// Tells other nodes what this one saw, and folds what they say.
+    Hearsay,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 7] =
-        [Self::Root, Self::Pools, Self::Pool, Self::Breakers, Self::Breaker, Self::Probers, Self::Prober];
+    pub const ALL: [Self; 8] = [
+        Self::Root,
+        Self::Pools,
+        Self::Pool,
+        Self::Breakers,
+        Self::Breaker,
+        Self::Probers,
+        Self::Prober,
+        Self::Hearsay,
+    ];
 
     /// The word used for it in metrics and logs.
     pub const fn as_str(self) -> &'static str {
@@ -36,6 +46,7 @@ impl Role {
             Self::Breaker => "breaker",
             Self::Probers => "probers",
             Self::Prober => "prober",
+            Self::Hearsay => "hearsay",
         }
     }
 
@@ -48,6 +59,7 @@ impl Role {
             Self::Breaker => 4,
             Self::Probers => 5,
             Self::Prober => 6,
+            Self::Hearsay => 7,
         }
     }
 }

@@ -45,7 +45,7 @@ async fn measure(keys: usize, targets: usize) -> Result<()> {
     println!("{keys} keys, {targets} targets");
     let keyring = Keyring::ephemeral(Arc::new(|place| clock::fill_secret(place).map_err(|_| NoRandom)))?;
     let handle = Cluster::start_local(keyring);
-    let settings = Settings { now: clock::now, dice: clock::dice, lanes: 2, prober: Arc::new(Nobody) };
+    let settings = Settings { now: clock::now, dice: clock::dice, lanes: 2, prober: Arc::new(Nobody), board: None };
     let actors = Actors::start(settings).await?;
 
     propose(&handle, pools(targets)).await?;

@@ -29,7 +29,7 @@ const ANSWER_BYTES: usize = 256 << 10;
 pub(crate) fn settings(view: &Arc<Published<View>>, metrics: &Arc<Metrics>, lanes: usize) -> Settings {
     let client = Arc::new(Client::new(metrics.clone()));
     let prober = Arc::new(ModelsProber { view: view.clone(), client });
-    Settings { now: clock::now, dice: clock::dice, lanes, prober }
+    Settings { now: clock::now, dice: clock::dice, lanes, prober, board: None }
 }
 
 /// Where the cluster takes its random bytes from.

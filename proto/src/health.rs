@@ -231,8 +231,8 @@ pub struct Scope {
     pub model: Option<String>,
 }
 
-/// One datagram has to hold any of them, with room for its seal.
-const BYTES_MAX: usize = 16 << 10;
+/// One datagram has to hold any of them in its envelope, with room for its seal; gossip takes values of 16 KiB.
+const BYTES_MAX: usize = 12 << 10;
 
 impl Message for Card {
     const KIND: u16 = 16;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::{debug, info};
 
-use super::logic::{Effect, Event, Finding, Verdict};
+use super::logic::{Effect, Event, Finding, Told, Verdict};
 use super::view::{Place, Why};
 use crate::inbox::Knock;
 use crate::layout::TargetRules;
@@ -36,8 +36,12 @@ pub(crate) enum News {
     Reported(Verdict),
     /// The call on probation, whose place is kept until this is read.
     Judged { verdict: Verdict, place: Place },
-    /// A probe.
+    /// A probe, by whichever node.
     Probed(Finding),
+    /// What other nodes say, folded.
+    Told(Told),
+    /// An operator wants it tried again.
+    Reset,
 }
 
 /// `breakers ─ breaker:<provider>`.
@@ -76,7 +80,10 @@ impl Breakers {
             News::Reported(verdict) => (Event::Reported(verdict), None),
             News::Judged { verdict, place } => (Event::Judged(verdict), Some(place)),
             News::Probed(finding) => (Event::Probed(finding), None),
+            News::Told(told) => (Event::Told(told), None),
+            News::Reset => (Event::Reset, None),
         };
+        let is_told = matches!(event, Event::Told(_));
         if target.is_replaced() {
             // A call that ran when its key was exchanged speaks of the old one, and its name is another's now.
             if let Some(place) = place {
@@ -98,9 +105,9 @@ impl Breakers {
                 target.gate.rests(until, why, target.epoch);
                 let rest_ms = u64::try_from(until.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
                 if rest_ms >= LOG_REST_MS {
-                    info!(target = %target.id, why = why.as_str(), rest_ms, "target rests");
+                    info!(target = %target.id, why = why.as_str(), rest_ms, is_told, "target rests");
                 } else {
-                    debug!(target = %target.id, why = why.as_str(), rest_ms, "target rests");
+                    debug!(target = %target.id, why = why.as_str(), rest_ms, is_told, "target rests");
                 }
                 self.watch(provider, &target, rules, why);
             }
@@ -124,6 +131,9 @@ impl Breakers {
                 self.watch(provider, &target, rules, Why::Unreachable);
             }
             None => {}
+        }
+        if effect.is_some() {
+            self.house.hearsay.wake();
         }
         // Only now: whoever takes the place next reads what was decided.
         if let Some(place) = place {

@@ -78,8 +78,34 @@ pub(crate) enum Event {
     Reported(Verdict),
     /// The one call on probation.
     Judged(Verdict),
-    /// A probe.
+    /// A probe, by whichever node.
     Probed(Finding),
+    /// What other nodes say, folded.
+    Told(Told),
+    /// An operator wants it tried again.
+    Reset,
+}
+
+/// What other nodes say of the target, folded into one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It is to rest.
+    Rest { until: Instant, why: Why },
+    /// What made it rest holds no more, because somebody had a call go well there.
+    Refuted,
+    /// What made it rest holds no more, for nobody who lives says so now.
+    Withdrawn,
+    /// Another node had it resting as well, and a call there has worked.
+    Recovered,
+}
+
+/// Whose evidence a rest is by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This node's own.
+    Own,
+    /// Other nodes'.
+    Told,
 }
 
 /// What follows from an event for the view.
@@ -105,6 +131,7 @@ enum Phase {
         from: Instant,
         until: Instant,
         why: Why,
+        origin: Origin,
     },
 }
 
@@ -125,6 +152,8 @@ pub(crate) struct Breaker {
     streak_until: Option<Instant>,
     /// Calls that were told that the credential is no good, none in between that worked.
     refusals: u32,
+    /// When a call last ended a rest by this node's own evidence by going well.
+    recovered: Option<Instant>,
 }
 
 impl Breaker {
@@ -140,6 +169,7 @@ impl Breaker {
             streak: 0,
             streak_until: None,
             refusals: 0,
+            recovered: None,
         }
     }
 
@@ -161,6 +191,15 @@ impl Breaker {
                 self.prolong(verdict, until, why, now, rules)
             }
             (Phase::Resting { until, why, .. }, Event::Probed(finding)) => self.probe(finding, until, why, now, rules),
+            (Phase::Closed { .. } | Phase::Resting { .. }, Event::Told(told)) => self.hear(told, now),
+            (Phase::Closed { .. }, Event::Reset) => {
+                self.forget();
+                None
+            }
+            (Phase::Resting { .. }, Event::Reset) => {
+                self.forget();
+                Some(Effect::Resumes)
+            }
         };
         if let Some(Effect::Rests { until, .. }) = effect {
             debug_assert!(until >= now, "a rest ends after it begins");
@@ -214,8 +253,7 @@ impl Breaker {
 
     /// Whether a probe is wanted of a target that takes calls.
     pub(crate) fn is_suspect(&self, now: Instant) -> bool {
-        let is_closed = matches!(self.phase, Phase::Closed { .. });
-        is_closed && self.suspect_since.is_some_and(|since| now.saturating_duration_since(since) <= SUSPECT_FOR)
+        matches!(self.phase, Phase::Closed { .. }) && self.suspected(now).is_some()
     }
 
     /// The one call on probation.
@@ -269,8 +307,9 @@ impl Breaker {
         match (finding, why) {
             (Finding::Alive, Why::Unreachable | Why::Credential) | (Finding::Answers, Why::Unreachable) => {
                 self.is_probes_word = true;
+                self.suspect_since = None;
                 if until > now {
-                    self.phase = Phase::Resting { from: self.rested_from(now), until: now, why };
+                    self.phase = Phase::Resting { from: self.rested_from(now), until: now, why, origin: self.origin() };
                 }
                 Some(Effect::Ends)
             }
@@ -282,7 +321,7 @@ impl Breaker {
             }
             (Finding::Dead, Why::Unreachable) => {
                 let longer = after(now, rules.rest.min(rules.rest_max));
-                (longer > until).then(|| self.rest_until(longer, Why::Unreachable, now))
+                (longer > until).then(|| self.rest_by(self.origin(), longer, Why::Unreachable, now))
             }
             (Finding::CredentialRefused, Why::Unreachable | Why::Credential) => {
                 Some(self.rest(rules.credential_rest, Why::Credential, now))
@@ -326,8 +365,15 @@ impl Breaker {
     }
 
     fn rest_until(&mut self, until: Instant, why: Why, now: Instant) -> Effect {
-        self.phase = Phase::Resting { from: self.rested_from(now), until, why };
-        self.suspect_since = None;
+        self.rest_by(Origin::Own, until, why, now)
+    }
+
+    fn rest_by(&mut self, origin: Origin, until: Instant, why: Why, now: Instant) -> Effect {
+        self.phase = Phase::Resting { from: self.rested_from(now), until, why, origin };
+        if origin == Origin::Own {
+            // Else the suspicion is a part of what made it rest.
+            self.suspect_since = None;
+        }
         self.ill.forget();
         self.busy.forget();
         Effect::Rests { until, why }
@@ -336,12 +382,95 @@ impl Breaker {
     fn close(&mut self, now: Instant) -> Effect {
         let rested = now.saturating_duration_since(self.rested_from(now));
         let slow_from = (rested >= SLOW_START_REST_MIN).then_some(now);
+        if self.origin() == Origin::Own {
+            self.recovered = Some(now);
+        }
         self.phase = Phase::Closed { slow_from };
         (self.is_probes_word, self.refuted) = (false, 0);
+        self.suspect_since = None;
         self.refusals = 0;
         self.ill.forget();
         self.busy.forget();
         Effect::Resumes
+    }
+
+    /// What others say. A node's own evidence is stronger than their conclusions, but not than what the provider said to
+    /// one of them in so many words.
+    fn hear(&mut self, told: Told, now: Instant) -> Option<Effect> {
+        match (self.phase, told) {
+            (Phase::Closed { .. }, Told::Rest { until, why }) => {
+                (until > now).then(|| self.rest_by(Origin::Told, told_until(until, now), why, now))
+            }
+            (Phase::Resting { until: current, why: known, origin, .. }, Told::Rest { until, why }) => {
+                let until = told_until(until, now);
+                let is_own_word = match origin {
+                    // What was said before is said anew, perhaps otherwise. The same again is no event.
+                    Origin::Told => why == known && apart(until, current) <= TOLD_SLACK,
+                    Origin::Own => why.is_soft() || until <= current || known == Why::Credential,
+                };
+                (until > now && !is_own_word).then(|| self.rest_by(Origin::Told, until, why, now))
+            }
+            (Phase::Resting { why, origin: Origin::Told, .. }, Told::Refuted) if why.is_soft() => Some(self.close(now)),
+            (Phase::Resting { from, until, why, origin: Origin::Told }, Told::Withdrawn) => (until > now).then(|| {
+                self.phase = Phase::Resting { from, until: now, why, origin: Origin::Told };
+                Effect::Ends
+            }),
+            (Phase::Resting { from, until, why, origin: Origin::Own }, Told::Recovered)
+                if why.is_soft() && until > now && self.refuted < REFUTED_MAX =>
+            {
+                self.is_probes_word = true;
+                self.phase = Phase::Resting { from, until: now, why, origin: Origin::Own };
+                Some(Effect::Ends)
+            }
+            // Nothing rests that others could clear.
+            (Phase::Closed { .. } | Phase::Resting { .. }, Told::Refuted | Told::Withdrawn | Told::Recovered) => None,
+        }
+    }
+
+    /// Everything that would count against it.
+    fn forget(&mut self) {
+        *self = Self { served: self.served, ..Self::new() };
+    }
+
+    fn origin(&self) -> Origin {
+        match self.phase {
+            Phase::Closed { .. } => Origin::Own,
+            Phase::Resting { origin, .. } => origin,
+        }
+    }
+
+    /// Its rest by this node's own evidence while it lasts: since when, until when, and why.
+    pub(crate) fn own_rest(&self, now: Instant) -> Option<(Instant, Instant, Why)> {
+        match self.phase {
+            Phase::Resting { from, until, why, origin: Origin::Own } if until > now => Some((from, until, why)),
+            Phase::Closed { .. } | Phase::Resting { .. } => None,
+        }
+    }
+
+    /// Its rest by what other nodes said, while it lasts.
+    pub(crate) fn told_rest(&self, now: Instant) -> Option<(Instant, Why)> {
+        match self.phase {
+            Phase::Resting { until, why, origin: Origin::Told, .. } if until > now => Some((until, why)),
+            Phase::Closed { .. } | Phase::Resting { .. } => None,
+        }
+    }
+
+    /// Since when it does not serve, whoever's evidence that is by.
+    pub(crate) fn rested_since(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Closed { .. } => None,
+            Phase::Resting { from, .. } => Some(from),
+        }
+    }
+
+    /// When a call last reached nobody, while that is not cleared up.
+    pub(crate) fn suspected(&self, now: Instant) -> Option<Instant> {
+        self.suspect_since.filter(|since| now.saturating_duration_since(*since) <= SUSPECT_FOR)
+    }
+
+    /// When a call last ended a rest by going well.
+    pub(crate) fn recovered(&self) -> Option<Instant> {
+        self.recovered
     }
 
     /// Since when it does not serve.
@@ -382,6 +511,18 @@ impl Breaker {
             Phase::Resting { until, why, .. } => Some((until, why)),
         }
     }
+}
+
+/// Ends of a rest nearer to each other than this are told by the same words, which took longer or shorter on their way.
+const TOLD_SLACK: Duration = Duration::from_millis(500);
+
+/// No word of others rests a target for longer than a provider's could.
+fn told_until(until: Instant, now: Instant) -> Instant {
+    until.min(now + REST_CAP)
+}
+
+fn apart(one: Instant, other: Instant) -> Duration {
+    one.max(other).saturating_duration_since(one.min(other))
 }
 
 fn after(now: Instant, rest: Duration) -> Instant {

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
+use troupe_proto::health;
 use troupe_proto::id::TargetId;
 
 use super::logic::{Pace, Rounds, pace, patience, suspect};
+use crate::breaker::Why;
 use crate::breaker::actor::{Fact, News};
 use crate::breaker::logic::Finding;
 use crate::inbox::{Knock, knock};
@@ -88,6 +90,14 @@ fn resting(provider: &Provider, now: Instant) -> (BTreeMap<TargetId, Vec<Probing
         paces.entry(account).and_modify(|least| *least = least.sooner(pace)).or_insert(pace);
         true
     });
+    for (account, doubt) in provider.doubts() {
+        let target = doubt.target.upgrade().filter(|target| !target.is_replaced() && doubt.until > now);
+        // The same as for a rest of our own, so that who rests and who only heard of it take turns at one pace.
+        if let (Some(target), Some(pace)) = (target, pace(Why::Unreachable, 0, &doubt.rules)) {
+            targets.entry(account.clone()).or_insert_with(|| vec![(target, doubt.rules)]);
+            paces.entry(account).or_insert(pace);
+        }
+    }
     (targets, paces)
 }
 
@@ -98,6 +108,7 @@ impl Prober {
         while round.in_air.try_join_next().is_some() {}
         let now = self.house.now();
         let (targets, paces) = resting(provider, now);
+        self.take_turns(&targets, &paces, round, now);
         for id in round.rounds.begin(&paces, now, || self.house.dice()) {
             if let Some(probing) = targets.get(&id) {
                 self.probe(id, probing.clone(), round);
@@ -114,6 +125,28 @@ impl Prober {
             });
             round.timer = Some(timer.abort_handle());
         }
+    }
+
+    /// Learns whose turn it is. Without other nodes it always is this one's.
+    fn take_turns(
+        &self,
+        targets: &BTreeMap<TargetId, Vec<Probing>>,
+        paces: &BTreeMap<TargetId, Pace>,
+        round: &mut Round,
+        now: Instant,
+    ) {
+        let mut delays = BTreeMap::new();
+        for (account, pace) in paces {
+            let Some((target, _)) = targets.get(account).and_then(|probing| probing.first()) else { continue };
+            let turn = self.house.hearsay.turn(account, target.fingerprint, pace.is_suspicion(), now);
+            if let Some(last) = turn.last {
+                round.rounds.heard(account, last, *pace, self.house.dice());
+            }
+            if !turn.delay.is_zero() {
+                delays.insert(account.clone(), turn.delay);
+            }
+        }
+        round.rounds.yield_to(delays);
     }
 
     fn probe(&self, account: TargetId, probing: Vec<Probing>, round: &mut Round) {
@@ -136,6 +169,8 @@ impl Prober {
                 Probed::CredentialRefused => Some(Finding::CredentialRefused),
                 Probed::Unknown => None,
             };
+            provider.count_probe(probed);
+            house.hearsay.probed(&account, first.fingerprint, told(probed), house.now());
             if let Some(finding) = finding {
                 for (target, rules) in probing {
                     let fact = Fact { target, rules, at: house.now(), news: News::Probed(finding) };
@@ -146,6 +181,17 @@ impl Prober {
             // There is room for more than can be in the air.
             provider.calls.post(account).ok();
         });
+    }
+}
+
+/// What other nodes are told of it.
+const fn told(probed: Probed) -> health::Finding {
+    match probed {
+        Probed::Alive => health::Finding::Alive,
+        Probed::Answers => health::Finding::Answers,
+        Probed::Dead => health::Finding::Dead,
+        Probed::CredentialRefused => health::Finding::CredentialRefused,
+        Probed::Unknown => health::Finding::Unknown,
     }
 }
 

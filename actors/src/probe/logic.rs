@@ -47,6 +47,11 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
+    /// Whether what is probed takes calls, and one of them reached nobody.
+    pub(crate) fn is_suspicion(self) -> bool {
+        self.doubt == Doubt::Suspect
+    }
+
     /// The one by which a probe comes first.
     pub(crate) fn sooner(self, other: Self) -> Self {
         if (other.first, other.period) < (self.first, self.period) { other } else { self }
@@ -90,9 +95,30 @@ pub(crate) struct Rounds {
     /// When those that were probed a moment ago were.
     begun: BTreeMap<TargetId, Instant>,
     in_air: BTreeSet<TargetId>,
+    /// How long other nodes come first.
+    delays: BTreeMap<TargetId, Duration>,
 }
 
 impl Rounds {
+    /// Takes whose turn it is: how long others come first with each target.
+    pub(crate) fn yield_to(&mut self, delays: BTreeMap<TargetId, Duration>) {
+        self.delays = delays;
+    }
+
+    /// Another node probed at `at`: its finding is as good as one of our own.
+    pub(crate) fn heard(&mut self, id: &TargetId, at: Instant, pace: Pace, dice: u64) {
+        if self.begun.get(id).is_some_and(|begun| *begun >= at) {
+            return;
+        }
+        self.begun.insert(id.clone(), at);
+        let next = at + jittered(pace.period, dice);
+        let due = self.due.get(id).filter(|(doubt, _)| *doubt == pace.doubt).map(|(_, due)| *due);
+        self.due.insert(id.clone(), (pace.doubt, due.map_or(next, |due| due.max(next))));
+    }
+
+    fn delay(&self, id: &TargetId) -> Duration {
+        self.delays.get(id).copied().unwrap_or_default()
+    }
     /// Takes those that rest now, each with its pace, and returns those to be probed now. `dice` spreads the probes.
     pub(crate) fn begin(
         &mut self,
@@ -111,7 +137,9 @@ impl Rounds {
             }
         }
         let places = IN_AIR_MAX.saturating_sub(self.in_air.len());
-        let is_due = |(id, (_, due)): &(&TargetId, &(Doubt, Instant))| *due <= now && !self.in_air.contains(*id);
+        let is_due = |(id, (_, due)): &(&TargetId, &(Doubt, Instant))| {
+            *due + self.delay(id) <= now && !self.in_air.contains(*id)
+        };
         let mut begun: Vec<(Instant, TargetId)> =
             self.due.iter().filter(is_due).map(|(id, (_, due))| (*due, id.clone())).collect();
         // Who waits for longest goes first, so that none starves behind the others.
@@ -135,7 +163,8 @@ impl Rounds {
     /// When the next is due; `None`: nothing rests, nothing is probed. One that waits for a place in the air is begun when
     /// another lands.
     pub(crate) fn next(&self, now: Instant) -> Option<Duration> {
-        let waiting = self.due.iter().filter(|(id, _)| !self.in_air.contains(*id)).map(|(_, (_, due))| *due);
+        let waiting =
+            self.due.iter().filter(|(id, _)| !self.in_air.contains(*id)).map(|(id, (_, due))| *due + self.delay(id));
         let due = waiting.min()?;
         Some(due.saturating_duration_since(now).max(Duration::from_millis(1)))
     }

@@ -101,5 +101,5 @@ async fn a_thousand_targets_cost_few_actors() {
     world.eventually("all are up", |world| world.alive(Role::Prober) == 4).await;
 
     let actors: u64 = world.actors.vitals().roles.iter().map(|role| role.alive).sum();
-    assert_eq!(actors, 100 + 4 + 4 + 3 + 1);
+    assert_eq!(actors, 100 + 4 + 4 + 4 + 1);
 }

@@ -7,6 +7,7 @@ mod learns;
 mod lives;
 mod probes;
 mod rests;
+mod town;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,8 +20,8 @@ use troupe_proto::id::{CredentialId, ModelId, ProviderId, TargetId};
 use troupe_proto::unit::PerMille;
 
 use crate::{
-    Actors, Failure, Fingerprint, HedgeRules, MemberLayout, PoolCell, PoolLayout, Probed, Prober, RetryRules, Role,
-    Settings, Standing, TargetRules, Why,
+    Actors, Failure, Fingerprint, HealthBoard, HedgeRules, MemberLayout, PoolCell, PoolLayout, Probed, Prober,
+    RetryRules, Role, Settings, Standing, TargetRules, Why,
 };
 
 fn clock() -> Instant {
@@ -117,8 +118,12 @@ struct World {
 
 impl World {
     async fn start(pools: Vec<PoolLayout>) -> Self {
+        Self::start_with(pools, None).await
+    }
+
+    async fn start_with(pools: Vec<PoolLayout>, board: Option<Arc<dyn HealthBoard>>) -> Self {
         let prober = Arc::new(Scripted { script: Mutex::new(Script::Says(Probed::Unknown)), probed: Mutex::default() });
-        let settings = Settings { now: clock, dice: die, lanes: 2, prober: prober.clone() };
+        let settings = Settings { now: clock, dice: die, lanes: 2, prober: prober.clone(), board };
         let actors = Actors::start(settings).await.unwrap();
         let cells = actors.lay_out(pools);
         let world = Self { actors, cells, prober };

@@ -75,7 +75,7 @@ impl Prober for Nobody {
 
 /// A view with actors of its own behind it.
 async fn built(spec: &Spec, revision: Revision, old: &View) -> View {
-    let settings = Settings { now: clock::now, dice: clock::dice, lanes: 1, prober: Arc::new(Nobody) };
+    let settings = Settings { now: clock::now, dice: clock::dice, lanes: 1, prober: Arc::new(Nobody), board: None };
     let actors = Actors::start(settings).await.unwrap();
     Draft::of(spec, revision, old).unwrap().finish(|pools| actors.lay_out(pools))
 }
@@ -143,7 +143,7 @@ async fn a_target_whose_secret_address_or_headers_changed_is_another_one() {
         ("the secret's header", changed(&|a| a.auth = Auth::ApiKey), [false, false, true]),
     ];
     for (what, new, expected) in kept {
-        let settings = Settings { now: clock::now, dice: clock::dice, lanes: 1, prober: Arc::new(Nobody) };
+        let settings = Settings { now: clock::now, dice: clock::dice, lanes: 1, prober: Arc::new(Nobody), board: None };
         let actors = Actors::start(settings).await.unwrap();
         let view = |spec: &Spec| Draft::of(spec, Revision(1), &View::default()).unwrap().finish(|p| actors.lay_out(p));
         let targets = |view: &View| {
