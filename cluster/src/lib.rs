@@ -11,6 +11,7 @@ pub mod backup;
 pub mod clock;
 pub mod consensus;
 pub mod forming;
+pub mod gossip;
 pub mod membership;
 pub mod raft;
 pub mod seal;

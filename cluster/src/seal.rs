@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 use troupe_proto::id::{CredentialId, ProviderId};
 use troupe_proto::secret::{CredentialSecret, SealKeyId, Sealed, Secret};
@@ -86,6 +87,23 @@ impl Keyring {
     /// The key that secrets are sealed under.
     pub fn current(&self) -> SealKeyId {
         self.keys.first().map_or(SealKeyId([0; 8]), |(id, _)| *id)
+    }
+
+    /// Keys for another purpose, one from each of these and in their order, by HKDF-SHA256: nobody learns anything of one
+    /// key from another.
+    pub(crate) fn derived<const N: usize>(&self, purpose: &[u8], salt: &[u8]) -> Vec<Secret<[u8; N]>> {
+        let derive = |key: &Secret<[u8; KEY_BYTES]>| {
+            let mut bytes = [0; N];
+            // It fails for lengths beyond 8 KiB only.
+            Hkdf::<Sha256>::new(Some(salt), key.expose()).expand(purpose, &mut bytes).ok()?;
+            Some(Secret::new(bytes))
+        };
+        self.keys.iter().filter_map(|(_, key)| derive(key)).collect()
+    }
+
+    /// Where nonces come from.
+    pub(crate) fn random(&self) -> Random {
+        Arc::clone(&self.random)
     }
 
     /// Seals a provider's secret for its place: it opens there and nowhere else. One that is sealed stays as it is.

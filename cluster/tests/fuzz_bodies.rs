@@ -2,6 +2,8 @@
 //! they compile and hold on every change, where the fuzzer itself runs seldom.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail by panicking, as tests do")]
 
+#[path = "../../tests/fuzz/bodies/datagrams.rs"]
+mod datagrams;
 #[path = "../../tests/fuzz/bodies/frames.rs"]
 mod frames;
 #[path = "../../tests/fuzz/bodies/messages.rs"]
@@ -177,6 +179,7 @@ fn inputs() -> Vec<Vec<u8>> {
 }
 
 fn run_all(cut: u8, input: &[u8]) {
+    datagrams::run(input);
     frames::run((cut, input));
     messages::run(input);
 }
@@ -185,6 +188,9 @@ fn run_all(cut: u8, input: &[u8]) {
 fn every_fuzz_body_holds_over_what_nodes_send() {
     let inputs = inputs();
     assert!(inputs.len() > 90);
+    for datagram in datagrams::sent() {
+        datagrams::run(&datagram);
+    }
     for input in inputs {
         for cut in [0, 1, 7, 255] {
             run_all(cut, &input);
@@ -194,7 +200,8 @@ fn every_fuzz_body_holds_over_what_nodes_send() {
 
 #[test]
 fn every_fuzz_body_holds_over_damaged_messages() {
-    let inputs = inputs();
+    let mut inputs = inputs();
+    inputs.extend(datagrams::sent());
     let damage = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0_u8..4, any::<u8>());
     proptest!(ProptestConfig::with_cases(2048), |((which, place, byte, kind, cut) in damage)| {
         let mut input = which.get(&inputs).clone();

@@ -44,7 +44,7 @@ impl SimLinks {
             Class::Vote | Class::Append => true,
             // A change of members that comes late is an operator's who changed their mind: it has no number.
             Class::Forward => matches!(wire::decode(body), Ok(Forward::Propose { .. } | Forward::ReadIndex)),
-            Class::Snapshot | Class::Join => false,
+            Class::Snapshot | Class::Join | Class::Push => false,
         };
         (is_drawn && may_be).then_some(later)
     }

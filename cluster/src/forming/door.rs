@@ -25,6 +25,8 @@ pub struct Door {
     wall: fn() -> i64,
     /// What members say is for consensus, once this node belongs to a cluster.
     inside: OnceLock<Inside>,
+    /// Who hears facts, once this node gossips.
+    ear: OnceLock<Arc<dyn Service>>,
 }
 
 /// What there is once this node belongs to a cluster.
@@ -43,13 +45,20 @@ impl Door {
     /// The door of a node that belongs to no cluster yet and expects to form one with so many. `wall` reads the wall
     /// clock, in milliseconds since 1970.
     pub const fn new(expect: Option<u32>, wall: fn() -> i64) -> Self {
-        Self { expect, wall, inside: OnceLock::new() }
+        Self { expect, wall, inside: OnceLock::new(), ear: OnceLock::new() }
     }
 
     /// Says that the node belongs to a cluster from now on. Only the first word counts.
     pub fn open(&self, inside: Inside) {
         if self.inside.set(inside).is_err() {
             tracing::error!("a node that belongs to a cluster was told of another");
+        }
+    }
+
+    /// Says who hears the facts that members push. Only the first word counts.
+    pub fn hear(&self, ear: Arc<dyn Service>) {
+        if self.ear.set(ear).is_err() {
+            tracing::error!("a node that gossips was told to do so anew");
         }
     }
 
@@ -149,19 +158,26 @@ impl Door {
 
 impl Service for Door {
     fn check(&self, from: &Caller, body: &[u8]) -> Result<(), Rejected> {
-        match (from.class, self.inside.get()) {
-            (Class::Join, _) => readable::<Ask>(body),
-            (Class::Vote | Class::Append | Class::Snapshot | Class::Forward, Some(inside)) => {
-                inside.members.check(from, body)
+        match from.class {
+            Class::Join => readable::<Ask>(body),
+            Class::Push => self.ear.get().map_or(Ok(()), |ear| ear.check(from, body)),
+            Class::Vote | Class::Append | Class::Snapshot | Class::Forward => {
+                self.inside.get().map_or(Ok(()), |inside| inside.members.check(from, body))
             }
-            (Class::Vote | Class::Append | Class::Snapshot | Class::Forward, None) => Ok(()),
         }
     }
 
     fn serve(&self, from: Caller, body: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
-        if from.class != Class::Join {
-            return match self.inside.get() {
-                Some(inside) => inside.members.serve(from, body),
+        let other = match from.class {
+            Class::Join => None,
+            Class::Push => Some(self.ear.get()),
+            Class::Vote | Class::Append | Class::Snapshot | Class::Forward => {
+                Some(self.inside.get().map(|inside| &inside.members))
+            }
+        };
+        if let Some(service) = other {
+            return match service {
+                Some(service) => service.serve(from, body),
                 // It has nothing to say about what it takes no part in; an empty answer is none.
                 None => std::future::ready(Vec::new()).boxed(),
             };

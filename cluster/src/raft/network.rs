@@ -163,7 +163,7 @@ impl RaftNetworkV2<Types> for Client {
             // A heartbeat that comes late is of no use.
             Class::Vote => option.hard_ttl(),
             // openraft gives entries the time of a heartbeat, too, in which large ones never arrive.
-            Class::Append | Class::Snapshot | Class::Forward | Class::Join => self.settings.append_within,
+            Class::Append | Class::Snapshot | Class::Forward | Class::Join | Class::Push => self.settings.append_within,
         };
         let ask = Ask::Append {
             vote: rpc.vote.into(),

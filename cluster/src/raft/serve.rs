@@ -36,7 +36,7 @@ impl<M: Machine> Service for Raft<M> {
             Class::Vote | Class::Append => readable::<Ask>(body),
             Class::Snapshot => readable::<Piece>(body),
             Class::Forward => readable::<Forward>(body),
-            Class::Join => Ok(()),
+            Class::Join | Class::Push => Ok(()),
         }
     }
 
@@ -53,8 +53,8 @@ impl<M: Machine> Service for Raft<M> {
                     let node = from.node;
                     answer(&from, &body, Forwarded::Unable, |ask| inner.answer_forward(node, ask)).await
                 }
-                // Whether somebody may join is not decided here.
-                Class::Join => Vec::new(),
+                // Whether somebody may join is not decided here, and facts are none of consensus.
+                Class::Join | Class::Push => Vec::new(),
             }
         }
         .boxed()

@@ -52,16 +52,18 @@ pub enum Class {
     Forward,
     /// Requests to become a member; the only class for a peer without a certificate.
     Join,
+    /// Facts that all shall know at once.
+    Push,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 5] = [Self::Vote, Self::Append, Self::Snapshot, Self::Forward, Self::Join];
+    pub const ALL: [Self; 6] = [Self::Vote, Self::Append, Self::Snapshot, Self::Forward, Self::Join, Self::Push];
 
     /// The most bytes that one call or answer may have.
     pub const fn limit(self) -> usize {
         match self {
-            Self::Vote | Self::Join => 64 << 10,
+            Self::Vote | Self::Join | Self::Push => 64 << 10,
             // One command may have 64 MiB; its entry, its envelopes and a few small neighbours come on top.
             Self::Append | Self::Forward => 66 << 20,
             // A piece of 2 MiB and what says where it belongs.
@@ -77,6 +79,7 @@ impl Class {
             Self::Snapshot => "snapshot",
             Self::Forward => "forward",
             Self::Join => "join",
+            Self::Push => "push",
         }
     }
 }
