@@ -233,13 +233,9 @@ impl House {
 
     /// Has targets forget why they rest; how many were meant.
     pub(crate) fn reset(&self, scope: &Scope) -> usize {
-        let is_meant = |id: &TargetId| {
-            scope.provider.as_ref().is_none_or(|provider| *provider == id.provider)
-                && (scope.credential.is_none() || scope.credential == id.credential)
-                && scope.model.as_ref().is_none_or(|model| **model == *id.model)
-        };
+        let is_meant = |id: &TargetId| scope.holds(&id.provider, id.credential.as_ref(), &id.model);
         // First, or the old words of others would rest them again.
-        self.hearsay.forget(is_meant);
+        self.hearsay.overrule(scope, self.now());
         let meant = self.known_targets().into_iter().filter(|(target, _)| is_meant(&target.id));
         let mut count = 0;
         for (target, rules) in meant {

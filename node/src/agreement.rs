@@ -133,6 +133,7 @@ impl Agreement {
         let now = clock::now();
         self.peers.as_ref().map(|peers| Agreed {
             links: peers.transport.counts(),
+            gossip: peers.gossip.stats().unwrap_or_default(),
             certificate_expires: peers.certificate_expires(),
             vitals: self.handle.vitals(),
             age: self.freshness.age(now),

@@ -12,6 +12,7 @@ pub mod flow;
 #[cfg(test)]
 mod footprint;
 pub mod freshness;
+pub mod gossip;
 pub mod house;
 pub mod ingress;
 mod memory;

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use troupe_actors::{Actors, Published};
+use troupe_actors::{Actors, HealthBoard, Published, Target};
 use troupe_cluster::seal::NoRandom;
 use troupe_cluster::{Cluster, Handle, Keyring};
 use troupe_proto::id::KeyId;
@@ -26,6 +26,8 @@ use crate::config::reload::ShowKey;
 use crate::config::{self, AccessLog as AccessSetting, Boot, ReloadCounters, ReloadError, Sources, Watch};
 use crate::flow::Flow;
 use crate::freshness::Freshness;
+use crate::gossip;
+use crate::gossip::health::Outbox;
 use crate::house::{House, Limits, Seams};
 use crate::ingress::{Listener, ListenerOptions, Worker, WorkerOptions};
 use crate::peers::{self, Peers, PeersError};
@@ -183,20 +185,31 @@ impl Node {
         let (listener, data) = bind_data(boot.listen.data, options).await?;
         let (admin_listener, admin) = bind_admin(boot.listen.admin).await?;
 
+        // It stands before gossip does: actors may have something to say at once.
+        let has_peers = peers.as_ref().is_some_and(|peers| peers.address.is_some());
+        let (outbox, words) = has_peers.then(|| Outbox::new(cluster.process())).unzip();
+        let board = outbox.clone().map(|outbox| outbox as Arc<dyn HealthBoard>);
+
         // Behind everything that an operator may have got wrong.
         let view = Arc::new(Published::new(View::default(), clock::now()));
         let lanes = data_threads(boot.data_threads);
-        let actors = Actors::start(wiring::settings(&view, &metrics, lanes)).await.map_err(StartError::Actors)?;
+        let actors =
+            Actors::start(wiring::settings(&view, &metrics, lanes, board)).await.map_err(StartError::Actors)?;
         let agreement = Arc::new(Agreement::new(cluster.clone(), freshness, peers.clone()));
         let house =
             House::new(limits(boot), view, agreement, actors, health.clone(), metrics.clone(), access_log, setup.seams);
         let house = Arc::new(house);
         house.publish();
         tasks.spawn(publish_changes(house.clone()));
-        if peers.is_some() {
+        if let Some(peers) = &peers {
             let (fresh, checks) = (house.clone(), house.clone());
             tasks.spawn(async move { fresh.agreement.keep_fresh(|| fresh.publish()).await });
             tasks.spawn(async move { checks.agreement.answer_checks(|| checks.publish()).await });
+            let name = gossip::card::Name::of(boot);
+            if let Some(words) = words {
+                tasks.spawn(gossip::health::carry(peers.gossip.clone(), house.actors.clone(), words));
+            }
+            tasks.spawn(gossip::card::keep_told(peers.gossip.clone(), house.clone(), name));
         }
 
         let waits = (boot.limits.drain_delay, boot.limits.drain_timeout);
@@ -216,7 +229,7 @@ impl Node {
         let listener = tokio::spawn(listener.run(house.clone(), workers.clone(), flow_seen));
         let (admin_stop, admin_stopped) = watch::channel(false);
         let token = &admin_token.token;
-        let state = admin_state(boot, &house, (&cluster, peers.as_deref()), &rotation, token, admin_tls);
+        let state = admin_state(boot, &house, (&cluster, peers.as_deref()), (&rotation, outbox), token, admin_tls);
         let leave = state.leave.clone();
         tasks.spawn(crate::admin::serve(admin_listener, state, admin_stopped));
         health.set(Phase::Serving);
@@ -437,13 +450,15 @@ fn admin_state(
     boot: &Boot,
     house: &Arc<House>,
     (cluster, peers): (&Handle, Option<&Peers>),
-    rotation: &Arc<Rotation>,
+    (rotation, outbox): (&Arc<Rotation>, Option<Arc<Outbox>>),
     token: &Secret<String>,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> Arc<AdminState> {
     let (handle, agreed) = (cluster.clone(), cluster.clone());
-    let learner = house.clone();
+    let (learner, believer) = (house.clone(), house.clone());
     let routes = house.view.clone();
+    let tell_reset = outbox.map(|outbox| -> wiring::TellReset { Box::new(move |scope| outbox.reset(scope)) });
+    let gossip = peers.map(|peers| peers.gossip.clone());
     Arc::new(AdminState {
         turn: tokio::sync::Mutex::default(),
         metrics: house.metrics.clone(),
@@ -451,11 +466,17 @@ fn admin_state(
         health: house.health.clone(),
         token: Some(token.clone()),
         node: boot.node.name.clone(),
-        explain: Box::new(move |question| pipeline::explain(&routes.read(), &agreed.state().spec().keys, question)),
+        explain: Box::new(move |question| {
+            let state = agreed.state();
+            let beliefs = |target: &Target| wiring::beliefs(&believer.actors, &state, target);
+            pipeline::explain(&routes.read(), &state.spec().keys, question, &beliefs)
+        }),
+        targets: Box::new(wiring::LiveTargets::new(house, cluster.clone(), tell_reset)),
         cluster: handle,
         follows: boot.spec_file.clone(),
         authority: peers.and_then(|peers| Some(peers.certificates.as_ref()?.fingerprint())),
         tls,
+        heard: Box::new(move || gossip.as_ref().and_then(gossip::Gossiping::stats)),
         leave: Arc::default(),
         rotation: rotation.clone(),
     })

@@ -6,16 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
 use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use tokio::time::timeout;
-use troupe_actors::{Actors, Probed, Prober, Published, Settings, Standing};
+use troupe_actors::{Actors, Belief, HealthBoard, Probed, Prober, Published, Settings, Standing, Target};
 use troupe_cluster::seal::{NoRandom, Random};
+use troupe_cluster::{Handle, State};
 use troupe_dialect::Dialect;
-use troupe_proto::id::TargetId;
+use troupe_proto::health::Scope;
+use troupe_proto::id::{CredentialId, ProviderId, TargetId};
 
+use crate::admin::explain::{self, NodeBelief};
+use crate::admin::{BreakerReport, Targets, TestReport, millis};
 use crate::agreement::Agreement;
 use crate::clock;
+use crate::house::House;
 use crate::telemetry::metrics::{Learned, Metrics, TargetNow};
 use crate::upstream::Client;
 use crate::view::View;
@@ -26,10 +32,15 @@ const PROBE_FOR: Duration = Duration::from_secs(5);
 const ANSWER_BYTES: usize = 256 << 10;
 
 /// The settings of the supervision tree.
-pub(crate) fn settings(view: &Arc<Published<View>>, metrics: &Arc<Metrics>, lanes: usize) -> Settings {
+pub(crate) fn settings(
+    view: &Arc<Published<View>>,
+    metrics: &Arc<Metrics>,
+    lanes: usize,
+    board: Option<Arc<dyn HealthBoard>>,
+) -> Settings {
     let client = Arc::new(Client::new(metrics.clone()));
     let prober = Arc::new(ModelsProber { view: view.clone(), client });
-    Settings { now: clock::now, dice: clock::dice, lanes, prober, board: None }
+    Settings { now: clock::now, dice: clock::dice, lanes, prober, board }
 }
 
 /// Where the cluster takes its random bytes from.
@@ -49,7 +60,8 @@ pub(crate) fn learned(view: &View, actors: &Actors, agreement: &Agreement) -> Le
                 Standing::Ready | Standing::Full { .. } => false,
                 Standing::Probation | Standing::Probed | Standing::Resting { .. } => true,
             };
-            let now = TargetNow { id: target.id.clone(), is_resting, in_flight: target.in_flight() };
+            let is_told = target.report(now).is_told;
+            let now = TargetNow { id: target.id.clone(), is_resting, is_told, in_flight: target.in_flight() };
             targets.entry(target.id.clone()).or_insert(now);
         }
     }
@@ -58,8 +70,114 @@ pub(crate) fn learned(view: &View, actors: &Actors, agreement: &Agreement) -> Le
         vitals: Some(actors.vitals()),
         views,
         targets: targets.into_values().collect(),
+        hearsay: actors.hearsay(),
+        probes: actors.probes(),
         agreed: agreement.agreed(),
     }
+}
+
+/// Tells the other nodes that targets are to forget why they rest.
+pub(crate) type TellReset = Box<dyn Fn(&Scope) + Send + Sync>;
+
+/// The targets of this node, for operators.
+pub(crate) struct LiveTargets {
+    view: Arc<Published<View>>,
+    actors: Actors,
+    cluster: Handle,
+    client: Arc<Client>,
+    /// Tells the other nodes of a reset.
+    tell: Option<TellReset>,
+}
+
+impl LiveTargets {
+    pub(crate) fn new(house: &House, cluster: Handle, tell: Option<TellReset>) -> Self {
+        let client = Arc::new(Client::new(house.metrics.clone()));
+        Self { view: house.view.clone(), actors: house.actors.clone(), cluster, client, tell }
+    }
+}
+
+impl Targets for LiveTargets {
+    fn breakers(&self) -> Vec<BreakerReport> {
+        let now = clock::now();
+        let state = self.cluster.state();
+        let report = |target: Arc<Target>| {
+            let report = target.report(now);
+            let (breaker, ends) = match report.standing {
+                Standing::Ready | Standing::Full { .. } => ("closed", None),
+                Standing::Probation | Standing::Probed => ("probation", None),
+                Standing::Resting { until, .. } => ("rests", Some(millis(until.saturating_duration_since(now)))),
+            };
+            let beliefs = beliefs(&self.actors, &state, &target);
+            BreakerReport {
+                target: target.id.to_string(),
+                state: breaker.to_owned(),
+                rests_for: report.why.map(|why| why.as_str().to_owned()),
+                rest_ends_in_ms: ends,
+                is_told: report.is_told,
+                failures: report.failures,
+                streak: report.streak,
+                nodes: beliefs.iter().map(explain::node_report).collect(),
+            }
+        };
+        let mut reports: Vec<BreakerReport> = self.actors.targets().into_iter().map(report).collect();
+        reports.sort_by(|a, b| a.target.cmp(&b.target));
+        reports
+    }
+
+    fn reset(&self, scope: &Scope) -> usize {
+        let meant = self.actors.reset(scope);
+        if let Some(tell) = self.tell.as_ref().filter(|_| meant > 0) {
+            tell(scope);
+        }
+        meant
+    }
+
+    fn test(&self, provider: &ProviderId) -> BoxFuture<'static, Option<Vec<TestReport>>> {
+        let (view, client, provider) = (self.view.read(), self.client.clone(), provider.clone());
+        Box::pin(async move {
+            let mut keys: Vec<Option<CredentialId>> = Vec::new();
+            let members = view.pools().flat_map(|pool| &pool.members).filter(|member| member.provider.id == provider);
+            for key in members.map(|member| member.credential.as_ref().map(|credential| credential.id.clone())) {
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
+            keys.sort_unstable();
+            let tests = keys.iter().map(|key| test(&view, &client, &provider, key.as_ref()));
+            let tested = join_all(tests).await;
+            (!tested.is_empty()).then_some(tested)
+        })
+    }
+}
+
+/// Tries one key of a provider.
+async fn test(view: &View, client: &Arc<Client>, provider: &ProviderId, key: Option<&CredentialId>) -> TestReport {
+    let target = TargetId { provider: provider.clone(), credential: key.cloned(), model: "".into() };
+    let began = clock::now();
+    let asked = match timeout(PROBE_FOR, ask(view, client, &target)).await {
+        Ok(asked) => asked,
+        Err(_) => Asked { probed: Probed::Dead, status: None, problem: Some("no answer within 5 s".to_owned()) },
+    };
+    let member = view.member(provider, key);
+    let url =
+        member.map(|member| member.provider.endpoint.address_of(&member.provider.models_path())).unwrap_or_default();
+    TestReport {
+        key: key.map(ToString::to_string),
+        finding: asked.probed.as_str().to_owned(),
+        status: asked.status,
+        problem: asked.problem,
+        url,
+        took_ms: millis(clock::now().saturating_duration_since(began)),
+    }
+}
+
+/// What other nodes believe of a target, by their names.
+pub(crate) fn beliefs(actors: &Actors, state: &State, target: &Target) -> Vec<NodeBelief> {
+    let named = |belief: Belief| {
+        let member = state.members().get(&belief.node);
+        NodeBelief { node: member.map_or_else(|| belief.node.to_string(), |member| member.name.clone()), belief }
+    };
+    actors.beliefs(target).into_iter().map(named).collect()
 }
 
 /// Asks providers for their list of models: a real request with the real credential, and it costs nothing.
@@ -73,17 +191,25 @@ impl Prober for ModelsProber {
         let (view, client, target) = (self.view.read(), self.client.clone(), target.clone());
         Box::pin(async move {
             match timeout(PROBE_FOR, ask(&view, &client, &target)).await {
-                Ok(probed) => probed,
+                Ok(asked) => asked.probed,
                 Err(_) => Probed::Dead,
             }
         })
     }
 }
 
-async fn ask(view: &View, client: &Arc<Client>, target: &TargetId) -> Probed {
-    let Some(member) = view.member(&target.provider, target.credential.as_ref()) else { return Probed::Unknown };
+/// What became of the question.
+struct Asked {
+    probed: Probed,
+    status: Option<u16>,
+    problem: Option<String>,
+}
+
+async fn ask(view: &View, client: &Arc<Client>, target: &TargetId) -> Asked {
+    let unknown = || Asked { probed: Probed::Unknown, status: None, problem: None };
+    let Some(member) = view.member(&target.provider, target.credential.as_ref()) else { return unknown() };
     let provider = &member.provider;
-    let Ok(uri) = provider.models_path().parse() else { return Probed::Unknown };
+    let Ok(uri) = provider.models_path().parse() else { return unknown() };
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.method_mut() = Method::GET;
     *request.uri_mut() = uri;
@@ -97,7 +223,7 @@ async fn ask(view: &View, client: &Arc<Client>, target: &TargetId) -> Probed {
         headers.insert(credential.header.clone(), credential.value.clone());
     }
     match client.send(&provider.id, &provider.endpoint, Box::new(request), member.limits.connect).await {
-        Err(_) => Probed::Dead,
+        Err(error) => Asked { probed: Probed::Dead, status: None, problem: Some(error.to_string()) },
         Ok(response) => {
             let (head, mut body) = response.into_parts();
             // Read to its end, or its connection would be of no further use.
@@ -108,7 +234,8 @@ async fn ask(view: &View, client: &Arc<Client>, target: &TargetId) -> Probed {
                     break;
                 }
             }
-            verdict(head.status.as_u16())
+            let status = head.status.as_u16();
+            Asked { probed: verdict(status), status: Some(status), problem: None }
         }
     }
 }

@@ -231,6 +231,19 @@ pub struct Scope {
     pub model: Option<String>,
 }
 
+impl Scope {
+    /// Whether a model of a credential is meant.
+    pub fn holds(&self, provider: &ProviderId, credential: Option<&CredentialId>, model: &str) -> bool {
+        self.holds_account(provider, credential) && self.model.as_deref().is_none_or(|meant| meant == model)
+    }
+
+    /// Whether any model of a credential is meant.
+    pub fn holds_account(&self, provider: &ProviderId, credential: Option<&CredentialId>) -> bool {
+        self.provider.as_ref().is_none_or(|meant| meant == provider)
+            && self.credential.as_ref().is_none_or(|meant| Some(meant) == credential)
+    }
+}
+
 /// One datagram has to hold any of them in its envelope, with room for its seal; gossip takes values of 16 KiB.
 const BYTES_MAX: usize = 12 << 10;
 

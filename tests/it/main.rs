@@ -20,6 +20,8 @@ mod fairness;
 mod faults;
 mod fidelity;
 mod gone;
+mod gossip;
+mod hearsay;
 mod hedges;
 mod joining;
 mod keys;

@@ -8,6 +8,7 @@ use troupe_tests::Crew;
 use troupe_tests::crew::ADMIN;
 
 use crate::cluster::{all_answer, chat, furnish, program};
+use crate::gossip;
 use crate::joining::counts;
 
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -130,6 +131,12 @@ async fn roll(crew: &mut Crew, key: &str, old: Option<&str>) {
         crew.run(at);
         crew.ready(at).await;
         all_answer(crew, "sk-team", 200).await;
+        // Gossip's key is made of this one: it rotates without anybody noticing.
+        for at in 0..3 {
+            gossip::alive(crew, at, 2.0).await;
+            let unknown = gossip::metric(crew, at, r#"troupe_gossip_refused_total{reason="unknown_key"}"#).await;
+            assert!(unknown < 1.0, "{}", crew.log(at));
+        }
     }
 }
 
@@ -169,6 +176,7 @@ async fn the_seal_key_is_changed_node_by_node_and_a_wrong_one_is_refused() {
     crew.kill(2);
     crew.run(2);
     counts(&crew, 0, "in", "foreign_seal_key").await;
+    gossip::reaches(&crew, 0, r#"troupe_gossip_refused_total{reason="unknown_key"}"#, |count| count >= 1.0).await;
     assert_eq!(chat(&crew, 2, "sk-team").await, 503, "{}", crew.log(2));
     assert_eq!(chat(&crew, 0, "sk-team").await, 200);
 }

@@ -32,6 +32,8 @@ const LOOK_IDLE: Duration = Duration::from_millis(1_000);
 const LOOK_GAP: Duration = Duration::from_millis(10);
 /// A rest that is shorter is over before it is told.
 const REST_TOLD_MIN: Duration = Duration::from_millis(500);
+/// One that paces calls comes again and again; it is told when it is longer than the way of a word.
+const PACED_TOLD_MIN: Duration = Duration::from_secs(2);
 /// A success is told for as long.
 const WORKED_TOLD_FOR: Duration = Duration::from_secs(10);
 /// That a target came back is told for as long.
@@ -228,7 +230,10 @@ fn own_word(state: &State, target: &Target, print: Print, now: Instant) -> Word 
         Some(Quota { remaining: quota.remaining, at: now.checked_sub(quota.age)?, full_at })
     });
     Word {
-        rest: rest.filter(|rest| rest.until.saturating_duration_since(rest.since) >= REST_TOLD_MIN),
+        rest: rest.filter(|rest| {
+            let least = if rest.why == Why::Paced { PACED_TOLD_MIN } else { REST_TOLD_MIN };
+            rest.until.saturating_duration_since(rest.since) >= least
+        }),
         suspected: breaker.suspected(now).filter(|_| breaker.is_suspect(now)),
         worked: target.worked().filter(|at| within(at, WORKED_TOLD_FOR)).filter(|_| is_asked()),
         recovered: breaker.recovered().filter(|at| within(at, RECOVERED_TOLD_FOR)),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use troupe_proto::health::{Finding, Opinions, Print};
+use troupe_proto::health::{Finding, Opinions, Print, Scope};
 use troupe_proto::id::{NodeId, ProviderId, TargetId};
 
 use super::heard::{AccountId, Heard, News, Probe};
@@ -146,17 +146,11 @@ impl Hall {
         self.wake();
     }
 
-    pub(crate) fn forget(&self, is_meant: impl Fn(&TargetId) -> bool) {
+    /// An operator knows better than all that was said of these targets so far.
+    pub(crate) fn overrule(&self, scope: &Scope, now: Instant) {
         let mut state = self.state();
-        state.heard.forget(|provider, credential, model| {
-            let id = TargetId { provider: provider.clone(), credential: credential.clone(), model: model.into() };
-            is_meant(&id)
-        });
-        let is_meant_account = |account: &AccountId| {
-            let (provider, credential) = (account.provider.clone(), account.credential.clone());
-            is_meant(&TargetId { provider, credential, model: "".into() })
-        };
-        state.probes.retain(|account, _| !is_meant_account(account));
+        state.heard.overrule(scope, now);
+        state.probes.retain(|id, _| !scope.holds(&id.provider, id.credential.as_ref(), ""));
         drop(state);
         self.wake();
     }

@@ -1,10 +1,10 @@
 //! What other nodes said, and for how long it counts. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use troupe_proto::health::{self, Finding, Millis, Opinions, Print};
+use troupe_proto::health::{self, Finding, Millis, Opinions, Print, Scope};
 use troupe_proto::id::{CredentialId, NodeId, ProviderId, TargetId};
 use troupe_proto::unit::PerMille;
 
@@ -17,6 +17,8 @@ pub(crate) const RENEW: Duration = Duration::from_secs(2);
 const FRESH: Duration = Duration::from_secs(10);
 /// Words are forgotten after this.
 const FORGOTTEN: Duration = Duration::from_secs(60);
+/// Words of operators that are remembered; a rest that began before as many others would be told again.
+const OVERRULED_MAX: usize = 256;
 /// Nodes that are listened to; a cluster has no more members.
 const NODES_MAX: usize = 1_000;
 
@@ -124,9 +126,36 @@ pub(crate) struct News {
     pub(crate) probe: Probe,
 }
 
+/// What an operator said of targets, and when.
+#[derive(Debug)]
+struct Overruled {
+    scope: Scope,
+    at: Instant,
+}
+
+impl Overruled {
+    /// Takes away what was seen before.
+    fn strip(&self, provider: &ProviderId, said: &mut Said) {
+        let accounts = said.accounts.iter_mut();
+        for (credential, account) in accounts.filter(|(id, _)| self.scope.holds_account(provider, id.as_ref())) {
+            for (_, word) in
+                account.targets.iter_mut().filter(|(model, _)| self.scope.holds(provider, credential.as_ref(), model))
+            {
+                word.rest = word.rest.filter(|rest| rest.since > self.at);
+                word.suspected = word.suspected.filter(|at| *at > self.at);
+            }
+            if self.scope.model.is_none() {
+                account.probe = account.probe.filter(|probe| probe.at > self.at);
+            }
+        }
+    }
+}
+
 /// Everything that was heard.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
+    /// The last of them, in order.
+    overruled: VecDeque<Overruled>,
     live: BTreeSet<NodeId>,
     said: BTreeMap<NodeId, BTreeMap<ProviderId, Said>>,
 }
@@ -148,7 +177,10 @@ impl Heard {
         }
         let of_node = self.said.entry(from).or_default();
         let before = of_node.get(&opinions.provider);
-        let said = Said::of(opinions, now);
+        let mut said = Said::of(opinions, now);
+        for overruled in &self.overruled {
+            overruled.strip(&opinions.provider, &mut said);
+        }
         if before.is_some_and(|before| before.order >= said.order) {
             return None;
         }
@@ -173,16 +205,17 @@ impl Heard {
         self.said.retain(|_, said| !said.is_empty());
     }
 
-    /// Forgets what was said of some targets: an operator knows better.
-    pub(crate) fn forget(&mut self, is_meant: impl Fn(&ProviderId, &Option<CredentialId>, &str) -> bool) {
+    /// Forgets what was seen of some targets until now: an operator knows better. Nodes that have not heard of it yet go on
+    /// saying it for a while.
+    pub(crate) fn overrule(&mut self, scope: &Scope, now: Instant) {
+        let overruled = Overruled { scope: scope.clone(), at: now };
         for (provider, said) in self.said.values_mut().flatten() {
-            for (credential, account) in &mut said.accounts {
-                account.targets.retain(|model, _| !is_meant(provider, credential, model));
-                if account.targets.is_empty() {
-                    account.probe = None;
-                }
-            }
+            overruled.strip(provider, said);
         }
+        if self.overruled.len() >= OVERRULED_MAX {
+            self.overruled.pop_front();
+        }
+        self.overruled.push_back(overruled);
     }
 
     /// What those say of a provider who live and said it not long ago.

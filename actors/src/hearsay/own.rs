@@ -8,6 +8,7 @@ use troupe_proto::health::{self, Finding, Millis, Opinion, Opinions, Print};
 use troupe_proto::id::{CredentialId, ProviderId};
 
 use super::heard::{Account, Probe, RENEW, Word, why_to_tell};
+use super::logic::Rest;
 
 /// Evidence that nobody was reached says something of this node's network for as long.
 const BLIND_FOR: Duration = Duration::from_secs(15);
@@ -102,7 +103,10 @@ fn is_same(one: &Words, other: &Words, alike: impl Fn(&Word, &Word) -> bool) -> 
 impl Word {
     /// Whether nobody would do anything else at once by the other word.
     fn is_as_grave_as(&self, other: &Self) -> bool {
-        (self.rest, self.suspected, self.recovered) == (other.rest, other.suspected, other.recovered)
+        // Each probe makes a rest for failures a little longer, on every node: that is said when words are renewed.
+        let gravity = |rest: Rest| (rest.why, rest.since, (!rest.why.is_soft()).then_some(rest.until));
+        let all = |word: &Self| (word.rest.map(gravity), word.suspected, word.recovered);
+        all(self) == all(other)
     }
 
     /// Whether it differs in nothing but how long ago the last call went well, and the quota.

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use troupe_proto::health::{self, Finding, Millis, Opinion, Opinions, Print, Rest as RestTold};
 use troupe_proto::id::{CredentialId, NodeId, ProviderId, TargetId};
 
-use super::heard::{AccountId, Heard};
+use super::heard::{Account, AccountId, Heard, Probe, Word};
 use super::logic::{Rest, Stance, fold};
+use super::own::{Told, Urgency, Words, is_cut_off};
 use super::turns::{Candidate, rank};
 use crate::breaker::Why;
 
@@ -289,4 +290,50 @@ fn who_reaches_nobody_says_so_for_all_providers() {
 
     assert!(heard.is_cut_off(NodeId(1), now));
     assert!(heard.stances(&target(), Print([1; 16]), now).iter().all(|stance| stance.is_cut_off));
+}
+
+/// One target of one account, of which this is said.
+fn words(word: Word, probe: Option<Probe>) -> Words {
+    let targets = [("m".into(), word)].into();
+    [(Some(CredentialId::new("main")), Account { print: Print([1; 16]), probe, targets })].into()
+}
+
+fn resting(now: Instant, left: Duration) -> Word {
+    Word { rest: Some(Rest { why: Why::Unreachable, since: now, until: now + left }), ..Word::default() }
+}
+
+#[test]
+fn news_is_urgent_and_what_is_known_is_only_renewed() {
+    let now = start();
+    let mut told = Told::default();
+    let mut say = |words: Words, at: Instant| {
+        let urgency = told.is_due(&words, true, at);
+        if urgency.is_some() {
+            told.said(words, true, at);
+        }
+        urgency
+    };
+
+    assert_eq!(say(Words::new(), now), None, "who has nothing to say says nothing");
+    assert_eq!(say(words(resting(now, secs(5)), None), now), Some(Urgency::Now));
+    assert_eq!(say(words(resting(now, secs(5)), None), now + secs(1)), None);
+    assert_eq!(say(words(resting(now, secs(7)), None), now + secs(2)), Some(Urgency::Soon), "a probe made it longer");
+    let probe = Probe { turn: 1, finding: Finding::Dead, at: now };
+    assert_eq!(say(words(resting(now, secs(7)), Some(probe)), now + secs(3)), Some(Urgency::Now));
+    assert_eq!(say(Words::new(), now + secs(3)), Some(Urgency::Now), "it is back");
+    assert_eq!(say(Words::new(), now + secs(60)), None);
+}
+
+#[test]
+fn a_node_whose_calls_went_well_a_moment_before_does_not_blame_its_network() {
+    let now = start();
+    let probe = |ago| Some(Probe { turn: 1, finding: Finding::Dead, at: now - ago });
+    let of = |probe| [(ProviderId::new("p"), words(Word::default(), probe))].into();
+    let cut_off = |ago, worked| is_cut_off(&of(probe(ago)), worked, now);
+
+    assert!(cut_off(secs(1), None));
+    assert!(cut_off(secs(1), Some(now - secs(10))));
+    assert!(!cut_off(secs(1), Some(now - secs(3))));
+    assert!(!cut_off(secs(1), Some(now)));
+    assert!(!cut_off(secs(20), None), "it is too long ago to say anything");
 }

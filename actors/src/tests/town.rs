@@ -245,6 +245,26 @@ async fn a_reset_on_every_node_ends_every_rest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reset_holds_against_a_node_that_has_not_heard_of_it() {
+    let town = Town::of(3, one_pool()).await;
+    town.worlds[0].fail(0, failure(Fault::Credential)).unwrap();
+    town.eventually("all rest", |town| town.resting() == 3).await;
+    let every = Scope { provider: None, credential: None, model: None };
+
+    for world in &town.worlds[1..] {
+        world.actors.reset(&every);
+    }
+    let others_serve = |town: &Town| town.worlds[1..].iter().all(|world| world.standing(0) == Standing::Ready);
+    town.eventually("the others serve", others_serve).await;
+    // Longer than it takes to say everything again.
+    tokio::time::sleep(secs(5)).await;
+
+    assert!(others_serve(&town) && town.resting() == 1);
+    town.worlds[1].fail(0, failure(Fault::Credential)).unwrap();
+    town.eventually("what is seen later counts", |town| town.resting() == 3).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_quiet_town_says_nothing() {
     let town = Town::of(3, one_pool()).await;
     for _ in 0..20 {

@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn each_fault_is_refused_by_its_name() {
-        let faults: [(fn(&mut Head), Refused); 6] = [
+        type Fault = fn(&mut Head);
+        let faults: [(Fault, Refused); 6] = [
             (|head| head.cluster = ClusterId(8), Refused::ForeignCluster),
             (|head| head.from = NodeId(2), Refused::Own),
             (|head| head.to = NodeId(3), Refused::Misdirected),

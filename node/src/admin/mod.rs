@@ -18,11 +18,13 @@ mod reply;
 mod routes;
 mod server;
 mod table;
+mod targets;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use troupe_cluster::Handle;
+use troupe_cluster::gossip::Stats;
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::secret::Secret;
 
@@ -35,6 +37,8 @@ pub use failure::{Code, Failure};
 pub use health::{Health, Phase};
 pub use openapi::{document as openapi, page as reference};
 pub use server::{CONNECTIONS_MAX, serve};
+pub(crate) use targets::millis;
+pub use targets::{BreakerReport, Targets, TestReport};
 
 /// What the admin listener answers from.
 pub struct AdminState {
@@ -52,12 +56,16 @@ pub struct AdminState {
     pub node: String,
     /// Says where a call of a model would go.
     pub explain: Box<Explain>,
+    /// Its targets, and what may be done to them.
+    pub targets: Box<dyn Targets>,
     /// What the nodes agree on.
     pub cluster: Handle,
     /// The spec file this node follows, if it does: nothing can be changed through it then.
     pub follows: Option<PathBuf>,
     /// The SHA-256 of the certificate of the authority that nodes trust; `None` where they speak without TLS.
     pub authority: Option<[u8; 32]>,
+    /// What gossip knows of the other nodes; `None` where there is none.
+    pub heard: Box<dyn Fn() -> Option<Stats> + Send + Sync>,
     /// For HTTPS; `None` serves plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Told once this node was taken out of its cluster by its own operator: it stops then.

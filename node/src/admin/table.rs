@@ -198,6 +198,38 @@ const NODE: &[Member] = &[
     member("drained", "yes or no", "Whether it is out of rotation, and none of these is left."),
 ];
 
+const BREAKER: &[Member] = &[
+    member("target", "text", "`provider/key/model`."),
+    member("state", "text", "`closed`: it takes calls; `rests`; `probation`: its rest is over and one call decides."),
+    member("rests_for", "text", "`failures`, `unreachable`, `credential`, `quota`, `retry_after` or `paced`."),
+    member("rest_ends_in_ms", "whole", "How long it still rests."),
+    member("is_told", "yes or no", "Whether it rests because other nodes say so."),
+    member("failures", "whole", "Failures that count now."),
+    member("streak", "whole", "Rests that followed each other closely."),
+    member(
+        "nodes",
+        "list",
+        "What other nodes believe of it: `node`, `says`, `counts`, `rests_for`, `rest_ends_in_ms`.",
+    ),
+];
+const BREAKERS_MEANT: &[Member] = &[
+    member("provider", "text", "Only its targets; absent: all."),
+    member("key", "text", "Of these, only those with this key of the provider."),
+    member("model", "text", "Of these, only those of this model there."),
+];
+const PROVIDER_TESTED: &[Member] = &[
+    NAME,
+    member(
+        "items",
+        "list",
+        "By key: `key`, `finding` (`alive`, `answers`, `dead`, `credential_refused`, `unknown`), `status`, `problem`, `url`, `took_ms`.",
+    ),
+];
+const PAGE_OF_NOW: &[Parameter] = &[
+    parameter("limit", "whole", "Items of the page, from 1 to 1000; 100 unless given."),
+    parameter("after", "text", "The target behind which the page begins: `next` of the page before."),
+];
+
 /// The table, in the order of the reference.
 pub(super) static ROUTES: &[Route] = &[
     Route {
@@ -317,6 +349,36 @@ pub(super) static ROUTES: &[Route] = &[
         body: Takes::Nothing,
         answer: REMOVED,
         run: |call| Box::pin(nouns::provider::delete(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/providers/{name}/test",
+        role: Role::Operator,
+        doc: "Asks a provider with each of its keys, from the node that is asked, now. It costs no tokens and moves no breaker.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: Gives::Fields(PROVIDER_TESTED),
+        run: |call| Box::pin(nouns::breaker::test(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/breakers",
+        role: Role::Viewer,
+        doc: "The breakers of this node's targets, and what other nodes believe of them.",
+        query: PAGE_OF_NOW,
+        body: Takes::Nothing,
+        answer: Gives::Items(BREAKER),
+        run: |call| Box::pin(nouns::breaker::list(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/breakers/reset",
+        role: Role::Operator,
+        doc: "Has every live node forget why targets rest: they take calls again until new evidence says otherwise.",
+        query: &[],
+        body: Takes::Fields(BREAKERS_MEANT),
+        answer: Gives::Fields(&[member("reset", "whole", "How many targets of this node were meant.")]),
+        run: |call| Box::pin(nouns::breaker::reset(call)),
     },
     Route {
         method: "GET",

@@ -1,11 +1,14 @@
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use troupe_cluster::{Cluster, Keyring};
+use troupe_proto::health::Scope;
+use troupe_proto::id::ProviderId;
 
 use super::*;
 
@@ -35,9 +38,11 @@ async fn start_with(token: Option<&str>, follows: Option<PathBuf>) -> Admin {
         token: token.map(|token| Secret::new(token.to_owned())),
         node: "gw-1".to_owned(),
         explain: Box::new(explain_one),
+        targets: Box::new(OneTarget::default()),
         cluster: Cluster::start_local(Keyring::ephemeral(crate::wiring::random()).unwrap()),
         follows,
         authority: None,
+        heard: Box::new(|| None),
         leave: Arc::default(),
         rotation: Rotation::new(health.clone(), Arc::default(), (Duration::ZERO, Duration::from_secs(60))),
         tls: None,
@@ -45,6 +50,67 @@ async fn start_with(token: Option<&str>, follows: Option<PathBuf>) -> Admin {
     let (shutdown, receiver) = watch::channel(false);
     let served = tokio::spawn(serve(listener, state, receiver));
     Admin { address, health, shutdown, served }
+}
+
+/// A node with one target that rests until it is reset.
+#[derive(Default)]
+struct OneTarget(std::sync::atomic::AtomicBool);
+
+impl Targets for OneTarget {
+    fn breakers(&self) -> Vec<BreakerReport> {
+        let is_reset = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        vec![BreakerReport {
+            target: "openai/main/gpt-4o".to_owned(),
+            state: if is_reset { "closed" } else { "rests" }.to_owned(),
+            rests_for: None,
+            rest_ends_in_ms: None,
+            is_told: false,
+            failures: 0,
+            streak: 0,
+            nodes: Vec::new(),
+        }]
+    }
+
+    fn reset(&self, scope: &Scope) -> usize {
+        let is_meant = scope.provider.as_ref().is_none_or(|provider| provider.as_str() == "openai");
+        self.0.fetch_or(is_meant, std::sync::atomic::Ordering::Relaxed);
+        usize::from(is_meant)
+    }
+
+    fn test(&self, provider: &ProviderId) -> BoxFuture<'static, Option<Vec<TestReport>>> {
+        let is_known = provider.as_str() == "openai";
+        let report = TestReport {
+            key: Some("main".to_owned()),
+            finding: "alive".to_owned(),
+            status: Some(200),
+            problem: None,
+            url: "https://api.openai.com/v1/models".to_owned(),
+            took_ms: 12,
+        };
+        Box::pin(async move { is_known.then(|| vec![report]) })
+    }
+}
+
+#[tokio::test]
+async fn breakers_are_listed_and_reset_and_a_provider_is_tested() {
+    let admin = start(Some(TOKEN)).await;
+
+    assert_eq!(admin.get("/admin/v1/breakers").await.body["items"][0]["state"], "rests");
+    let refused = admin.refused("POST", "/admin/v1/breakers/reset", json!({ "key": "main" })).await;
+    assert_eq!(refused, (400, "invalid_field".to_owned()));
+    let refused = admin.refused("POST", "/admin/v1/breakers/reset", json!({ "provider": "other" })).await;
+    assert_eq!(refused.0, 404);
+    assert_eq!(admin.get("/admin/v1/breakers").await.body["items"][0]["state"], "rests");
+    let told = admin.call("POST", "/admin/v1/breakers/reset", "", json!({ "provider": "openai" })).await;
+    assert_eq!((told.status, &told.body["reset"]), (200, &json!(1)));
+    assert_eq!(admin.get("/admin/v1/breakers").await.body["items"][0]["state"], "closed");
+    assert!(
+        admin.get("/admin/v1/breakers?after=openai/main/gpt-4o").await.body["items"].as_array().unwrap().is_empty()
+    );
+
+    let told = admin.call("POST", "/admin/v1/providers/openai/test", "", Value::Null).await;
+    assert_eq!((told.status, &told.body["items"][0]["finding"]), (200, &json!("alive")));
+    assert_eq!(admin.refused("POST", "/admin/v1/providers/none/test", Value::Null).await.0, 404);
 }
 
 /// A node that knows the model `gpt-4o` and nothing of its targets.

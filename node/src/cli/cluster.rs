@@ -239,10 +239,24 @@ pub(super) fn human_members(document: &Value) -> String {
             text(item, "peer"),
             text(item, "admin"),
             text(item, "behind"),
+            sign_of_life(item),
         ]
     };
     let rows: Vec<_> = items(document).iter().map(row).collect();
-    table(&["NAME", "NODE", "ROLE", "PEER", "ADMIN", "BEHIND"], &rows, &[])
+    table(&["NAME", "NODE", "ROLE", "PEER", "ADMIN", "BEHIND", "SEEN"], &rows, &[])
+}
+
+/// What gossip knows of a node; nothing of the one that is asked.
+fn sign_of_life(item: &Value) -> String {
+    let ago = item.get("seen_ms").and_then(Value::as_u64);
+    let seconds = |ms: u64| format!("{}.{} s ago", ms / 1000, ms % 1000 / 100);
+    match (item.get("alive").and_then(Value::as_bool), ago) {
+        (Some(true), Some(ms)) => seconds(ms),
+        (Some(true), None) => "alive".to_owned(),
+        (Some(false), Some(ms)) => format!("dead, {}", seconds(ms)),
+        (Some(false), None) => "dead".to_owned(),
+        (None, _) => "-".to_owned(),
+    }
 }
 
 fn human_tokens(document: &Value) -> String {

@@ -3,6 +3,7 @@
 mod access;
 mod apply;
 mod audit;
+mod breaker;
 mod ca;
 mod cluster;
 mod config;
@@ -16,6 +17,7 @@ mod node;
 mod noun;
 mod output;
 mod print;
+mod provider;
 mod rolling;
 mod route;
 mod serve;
@@ -68,7 +70,10 @@ enum Command {
     Key(key::Command),
     /// Works on providers.
     #[command(subcommand)]
-    Provider(noun::Command),
+    Provider(provider::Command),
+    /// Works on breakers: which targets rest, and an end to it.
+    #[command(subcommand)]
+    Breaker(breaker::Command),
     /// Works on models.
     #[command(subcommand)]
     Model(noun::Command),
@@ -147,7 +152,8 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => apply::diff(&args),
         Command::Export(args) => apply::export(&args),
         Command::Key(command) => key::run(&command),
-        Command::Provider(command) => noun::run(&noun::PROVIDERS, &command),
+        Command::Provider(command) => provider::run(&command),
+        Command::Breaker(command) => breaker::run(&command),
         Command::Model(command) => noun::run(&noun::MODELS, &command),
         Command::Cluster(command) => cluster::run(&command),
         Command::Node(command) => node::run(&command),

@@ -4,7 +4,7 @@ use troupe_proto::failure::ErrorCode;
 use super::access::{Access, Ask};
 use super::output::{Output, table, yaml};
 use super::{Exit, say};
-use crate::admin::explain::{Place, PoolReport, Report, TargetReport};
+use crate::admin::explain::{NodeReport, Place, PoolReport, Report, TargetReport};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -64,6 +64,7 @@ fn human(report: &Report) -> String {
     let mut text = format!("{}{key}{pin}: {}\n", report.asked, report.verdict);
     for pool in &report.pools {
         text.push_str(&format!("\n{}\n{}", title(pool), targets(&pool.targets)));
+        text.push_str(&believed(pool.targets.iter().map(|target| (target.target.as_str(), target.nodes.as_slice()))));
     }
     text
 }
@@ -117,6 +118,13 @@ fn targets(targets: &[TargetReport]) -> String {
     table(&head, &rows, &[2, 3, 4, 5, 6, 7, 8, 9])
 }
 
+/// What other nodes believe of targets, where they have something to say.
+pub(super) fn believed<'a>(targets: impl Iterator<Item = (&'a str, &'a [NodeReport])>) -> String {
+    let line = |target: &str, told: &NodeReport| format!("  {target} at {}: {}\n", told.node, told.says);
+    let lines: String = targets.flat_map(|(target, nodes)| nodes.iter().map(move |told| line(target, told))).collect();
+    if lines.is_empty() { lines } else { format!("as other nodes see it\n{lines}") }
+}
+
 fn nothing() -> String {
     "-".to_owned()
 }
@@ -137,7 +145,8 @@ mod tests {
                      "failing_percent": 0.0, "in_flight": 3, "in_flight_max": 8, "failures": 0, "streak": 0},
                     {"target": "local/-/llama", "state": "stands_by", "why": "priority 0 comes first", "priority": 1,
                      "weight_percent": 100.0, "weight_now_percent": 100.0, "failing_percent": 2.5, "in_flight": 0,
-                     "failures": 2, "streak": 1, "quota_left_percent": 37.5}
+                     "failures": 2, "streak": 1, "quota_left_percent": 37.5,
+                     "nodes": [{"node": "gw-2", "says": "a call reached nobody", "counts": true}]}
                 ]},
                 {"model": "claude-*", "place": "fallback", "is_panicking": true, "targets": []}
             ]
@@ -152,6 +161,8 @@ mod tests {
              TARGET              STATE      SHARE  PRIO  WEIGHT  FIRST TOKEN  IN FLIGHT  FAILING  FAILED/RESTS  QUOTA  WHY\n\
              openai/main/gpt-4o  serves      100%     0     90%     210.5 ms        3/8       0%           0/0      -  the only one\n\
              local/-/llama       stands by      -     1    100%            -          0     2.5%           2/1  37.5%  priority 0 comes first\n\
+             as other nodes see it\n\
+             \x20 local/-/llama at gw-2: a call reached nobody\n\
              \n\
              fallback claude-*, panicking: rests for failures are ignored\n\
              TARGET  STATE  SHARE  PRIO  WEIGHT  FIRST TOKEN  IN FLIGHT  FAILING  FAILED/RESTS  QUOTA  WHY\n"

@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use troupe_cluster::audit::{self, AuditError};
 use troupe_cluster::consensus::{Reshape, Role};
 use troupe_cluster::forming::{Door, Inside};
+use troupe_cluster::gossip;
 use troupe_cluster::raft::{self, Raft, Settings, Stopped, Work};
 use troupe_cluster::storage::{DataDir, DirError, DiskLog, DiskSnapshots};
 use troupe_cluster::transport::{self, Certificates, Introduction, Listening, Tcp, Transport};
@@ -28,6 +29,7 @@ use troupe_proto::id::NodeId;
 
 use crate::clock;
 use crate::config::Boot;
+use crate::gossip::{Beginning, Gossiping};
 use identity::Identity;
 use seek::Seeking;
 
@@ -89,6 +91,17 @@ pub enum PeersError {
         /// Why not.
         source: io::Error,
     },
+    /// Their datagrams cannot be listened to.
+    #[error(
+        "cannot listen on {address} for datagrams (UDP at listen.peer): {source}; choose another address with \
+         --listen-peer HOST:PORT"
+    )]
+    Datagrams {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// Consensus does not start.
     #[error("{}", causes(.0))]
     Raft(#[from] raft::StartError),
@@ -112,6 +125,8 @@ pub struct Peers {
     pub certificates: Option<Arc<Certificates>>,
     /// Where it listens for them.
     pub address: Option<std::net::SocketAddr>,
+    /// What it and they tell each other.
+    pub gossip: Gossiping,
     node: NodeId,
     identity: Arc<Identity>,
     stopped: watch::Receiver<Option<Stopped>>,
@@ -143,12 +158,14 @@ pub async fn start(boot: &Boot, show: Arc<ShowToken>) -> Result<Peers, PeersErro
     let thread = thread.map_err(PeersError::Thread)?;
     match is_ready.await {
         Ok(started) => {
-            let Started { handle, transport, certificates, address, node, identity, stopped, refused } = started?;
+            let Started { handle, transport, certificates, address, gossip, node, identity, stopped, refused } =
+                started?;
             Ok(Peers {
                 handle,
                 transport,
                 certificates,
                 address,
+                gossip,
                 node,
                 identity,
                 stopped,
@@ -166,6 +183,7 @@ struct Started {
     transport: Transport,
     certificates: Option<Arc<Certificates>>,
     address: Option<std::net::SocketAddr>,
+    gossip: Gossiping,
     node: NodeId,
     identity: Arc<Identity>,
     stopped: watch::Receiver<Option<Stopped>>,
@@ -236,7 +254,7 @@ async fn open(
         wall: Arc::new(clock::unix_millis),
     };
     let raft = raft::start(parts, State::default()).await?;
-    let handle = Cluster::over(Arc::new(raft.clone()), Process { node, incarnation }, keyring);
+    let handle = Cluster::over(Arc::new(raft.clone()), Process { node, incarnation }, keyring.clone());
     // It ends with this thread's runtime.
     tokio::spawn(handle.keep_audit(&data_dir.join("audit"), audit::Settings::default())?);
     let door = Arc::new(Door::new(boot.cluster.bootstrap_expect, clock::unix_millis));
@@ -261,14 +279,27 @@ async fn open(
         }
         false => None,
     };
+    let (found, known) = watch::channel(cluster);
+    let gossip = match &listening {
+        Some(listening) => {
+            // Where datagrams come, streams do: the same port.
+            let address = listening.address();
+            let failed = |source| PeersError::Datagrams { address, source };
+            let socket = gossip::bind(address).await.map_err(failed)?;
+            let (handle, transport, door) = (handle.clone(), transport.clone(), Arc::clone(&door));
+            Gossiping::when_known(Beginning { socket, handle, keyring, transport, door }, known)
+        }
+        None => Gossiping::silent(),
+    };
     let (refused, is_refused) = watch::channel(None);
     let seeking = Seeking::new(boot, peer, &handle, &raft, &transport, &identity, show, refused, move |cluster| {
         door.open(inside(cluster));
+        found.send_replace(Some(cluster));
     });
     let address = listening.as_ref().map(Listening::address);
     let stopped = raft.stopped();
     let refused = is_refused;
-    let started = Started { handle, transport, certificates, address, node, identity, stopped, refused };
+    let started = Started { handle, transport, certificates, address, gossip, node, identity, stopped, refused };
     Ok((started, raft, seeking, listening))
 }
 

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use troupe_actors::Standing as Stands;
+use troupe_actors::{Standing as Stands, Target};
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::id::{KeyId, TargetId};
 use troupe_proto::spec::{self, Table};
 
 use super::controls::Pin;
 use super::pick::{Seen, is_clearly_worse};
-use crate::admin::explain::{self, Facts, KeyFacts, MemberFacts, PoolFacts, Question, Report, Standing};
+use crate::admin::explain::{self, Facts, KeyFacts, MemberFacts, NodeBelief, PoolFacts, Question, Report, Standing};
 use crate::clock;
 use crate::config::nearest;
 use crate::view::{Member, Pool, View};
+
+/// What other nodes believe of a target.
+pub(crate) type Beliefs<'a> = &'a dyn Fn(&Target) -> Vec<NodeBelief>;
 
 /// Says where a call would go now, and why nowhere else.
 ///
@@ -23,6 +26,7 @@ pub(crate) fn explain(
     view: &View,
     keys: &Table<KeyId, spec::Key>,
     question: &Question,
+    beliefs: Beliefs<'_>,
 ) -> Result<Report, (ErrorCode, String)> {
     let key = match &question.key {
         Some(name) => Some(keys.get_key_value(name.as_str()).ok_or_else(|| no_such_key(name, keys))?),
@@ -42,7 +46,7 @@ pub(crate) fn explain(
             may_pin: key.pin,
             is_expired: key.is_expired(clock::unix_seconds()),
         }),
-        pools: pools.iter().map(|stage| pool_facts(stage, pin.as_ref(), now)).collect(),
+        pools: pools.iter().map(|stage| pool_facts(stage, pin.as_ref(), beliefs, now)).collect(),
     };
     Ok(explain::explain(question, &facts, is_worse))
 }
@@ -86,7 +90,7 @@ fn pools<'a>(view: &'a View, pool: &'a Arc<Pool>, asked: &'a str, may_use: impl 
     stages
 }
 
-fn pool_facts(stage: &Stage<'_>, pin: Option<&Pin>, now: Instant) -> PoolFacts {
+fn pool_facts(stage: &Stage<'_>, pin: Option<&Pin>, beliefs: Beliefs<'_>, now: Instant) -> PoolFacts {
     let pool = stage.pool;
     let learned = pool.cell.view();
     let members = pool.members.iter().enumerate().filter_map(|(at, member)| {
@@ -109,6 +113,8 @@ fn pool_facts(stage: &Stage<'_>, pin: Option<&Pin>, now: Instant) -> PoolFacts {
             failures: report.failures,
             streak: report.streak,
             quota_left: report.quota.map(|quota| quota.remaining),
+            is_told: report.is_told,
+            beliefs: beliefs(&target),
         })
     });
     // The last one that serves is asked though it rests: a panic of its own.

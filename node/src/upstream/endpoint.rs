@@ -48,6 +48,11 @@ impl Endpoint {
             && self.ca_pem == provider.ca_pem
     }
 
+    /// The whole address of a path there, as people read it.
+    pub fn address_of(&self, path: &str) -> String {
+        format!("{}://{}{path}", self.url.scheme.as_str(), self.url.authority())
+    }
+
     pub(super) fn url(&self) -> &BaseUrl {
         &self.url
     }

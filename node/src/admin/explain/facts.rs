@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use troupe_actors::Why;
+use troupe_actors::{Belief, Why};
 use troupe_proto::id::{KeyId, ModelId, TargetId};
 use troupe_proto::unit::PerMille;
 
@@ -83,6 +83,19 @@ pub struct MemberFacts {
     pub streak: u32,
     /// What is left of the provider's quota.
     pub quota_left: Option<PerMille>,
+    /// Whether it rests because other nodes say so.
+    pub is_told: bool,
+    /// What other nodes believe of it.
+    pub beliefs: Vec<NodeBelief>,
+}
+
+/// What another node believes of a target.
+#[derive(Clone, Debug)]
+pub struct NodeBelief {
+    /// The node's name; its id where it is known by no name.
+    pub node: String,
+    /// What it believes.
+    pub belief: Belief,
 }
 
 /// Whether a target can be called.

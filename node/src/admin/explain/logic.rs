@@ -3,8 +3,8 @@ use std::time::Duration;
 use troupe_actors::Why;
 use troupe_proto::failure::ErrorCode;
 
-use super::facts::{Facts, KeyFacts, MemberFacts, PoolFacts, Question, Standing};
-use super::report::{Place, PoolReport, Report, State, TargetReport};
+use super::facts::{Facts, KeyFacts, MemberFacts, NodeBelief, PoolFacts, Question, Standing};
+use super::report::{NodeReport, Place, PoolReport, Report, State, TargetReport};
 use super::words;
 
 /// Says where the next call goes, and why it goes nowhere else.
@@ -218,6 +218,20 @@ fn target_report(
         rests_for,
         rest_ends_in_ms,
         quota_left_percent: member.quota_left.map(|left| f64::from(left.get()) / 10.0),
+        is_told: member.is_told,
+        nodes: member.beliefs.iter().map(node_report).collect(),
+    }
+}
+
+/// What another node believes, as operators read it.
+pub(crate) fn node_report(told: &NodeBelief) -> NodeReport {
+    let belief = &told.belief;
+    NodeReport {
+        node: told.node.clone(),
+        says: words::says(belief),
+        counts: belief.counts && belief.is_same_credential,
+        rests_for: belief.rests.map(|(why, _)| why.as_str().to_owned()),
+        rest_ends_in_ms: belief.rests.map(|(_, left)| millis(left)),
     }
 }
 

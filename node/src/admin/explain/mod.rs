@@ -9,9 +9,10 @@ mod logic;
 mod report;
 mod words;
 
-pub use facts::{Facts, KeyFacts, MemberFacts, PoolFacts, Question, Standing};
+pub use facts::{Facts, KeyFacts, MemberFacts, NodeBelief, PoolFacts, Question, Standing};
 pub use logic::explain;
-pub use report::{Place, PoolReport, Report, State, TargetReport};
+pub(crate) use logic::node_report;
+pub use report::{NodeReport, Place, PoolReport, Report, State, TargetReport};
 
 #[cfg(test)]
 mod tests;

@@ -128,4 +128,27 @@ pub struct TargetReport {
     /// What is left of the provider's quota, by its own headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_left_percent: Option<f64>,
+    /// Whether it rests because other nodes say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_told: bool,
+    /// What other nodes believe of it; absent while they have nothing to say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeReport>,
+}
+
+/// What another node believes of a target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its name.
+    pub node: String,
+    /// What it believes, in a sentence.
+    pub says: String,
+    /// Whether that counts here: it is alive, said so not long ago, and reaches the target with the same key.
+    pub counts: bool,
+    /// Why the target rests there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rests_for: Option<String>,
+    /// How long it still rests there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest_ends_in_ms: Option<u64>,
 }

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use troupe_actors::Why;
-use troupe_proto::id::{CredentialId, KeyId, ModelId, ProviderId, TargetId};
+use troupe_actors::{Belief, Why};
+use troupe_proto::health::Finding;
+use troupe_proto::id::{CredentialId, KeyId, ModelId, NodeId, ProviderId, TargetId};
 use troupe_proto::unit::PerMille;
 
 use super::*;
@@ -26,6 +27,8 @@ fn member(provider: &str) -> MemberFacts {
         failures: 0,
         streak: 0,
         quota_left: None,
+        is_told: false,
+        beliefs: Vec::new(),
     }
 }
 
@@ -262,4 +265,41 @@ fn what_was_learned_stands_in_the_report() {
     );
     let report: Report = serde_json::from_value(json.clone()).unwrap();
     assert_eq!(serde_json::to_value(report).unwrap(), json);
+}
+
+#[test]
+fn a_report_says_what_other_nodes_believe_and_what_counts_of_it() {
+    let belief = Belief {
+        node: NodeId(2),
+        counts: true,
+        is_same_credential: true,
+        is_cut_off: false,
+        rests: Some((Why::Unreachable, Duration::from_millis(4_100))),
+        suspects: false,
+        worked: None,
+        probe: Some((Finding::Dead, Duration::from_millis(1_200))),
+    };
+    let well = Belief { rests: None, probe: None, worked: Some(Duration::from_secs(2)), ..belief };
+    let stale = Belief { is_same_credential: false, rests: Some((Why::Credential, Duration::from_secs(90))), ..belief };
+    let told = |node: &str, belief| NodeBelief { node: node.to_owned(), belief };
+    let beliefs = vec![told("gw-2", belief), told("gw-3", well), told("gw-4", Belief { probe: None, ..stale })];
+    let member = MemberFacts { is_told: true, beliefs, ..resting("a", Why::Unreachable, 4) };
+
+    let report = report(vec![pool("gpt-4o", vec![member, self::member("b")])]);
+
+    let target = &report.pools[0].targets[0];
+    assert_eq!(target.why, "rests, as other nodes say: it cannot be reached; 4.0 s to go");
+    let says: Vec<_> = target.nodes.iter().map(|node| (node.node.as_str(), node.says.as_str(), node.counts)).collect();
+    assert_eq!(
+        says,
+        [
+            ("gw-2", "it rests there: it cannot be reached; 4.1 s to go; its probe 1.2 s ago reached nobody", true),
+            ("gw-3", "a call went well 2.0 s ago", true),
+            (
+                "gw-4",
+                "it rests there: the provider refused its key; 1 min 30 s to go (with another key or address)",
+                false
+            ),
+        ]
+    );
 }

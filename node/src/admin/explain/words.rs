@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use troupe_actors::Why;
+use troupe_actors::{Belief, Why};
+use troupe_proto::health::Finding;
 
 use super::facts::{MemberFacts, Standing};
 
@@ -26,7 +27,8 @@ pub(super) fn out(member: &MemberFacts) -> String {
                 0 | 1 => String::new(),
                 streak => format!(", for the {} time in a row", ordinal(streak)),
             };
-            format!("rests{again}: {}; {} to go", reason(why), span(ends_in))
+            let by = if member.is_told { ", as other nodes say" } else { "" };
+            format!("rests{again}{by}: {}; {} to go", reason(why), span(ends_in))
         }
         Standing::Probed => "its rest is over, and the call that decides is under way".to_owned(),
         Standing::Full { limit } => {
@@ -34,6 +36,42 @@ pub(super) fn out(member: &MemberFacts) -> String {
         }
         Standing::Ready | Standing::Probation => String::new(),
     }
+}
+
+/// What another node believes.
+pub(super) fn says(belief: &Belief) -> String {
+    let mut parts = Vec::new();
+    if let Some((why, left)) = belief.rests {
+        parts.push(format!("it rests there: {}; {} to go", reason(why), span(left)));
+    }
+    if belief.suspects {
+        parts.push("a call reached nobody".to_owned());
+    }
+    if let Some(ago) = belief.worked {
+        parts.push(format!("a call went well {} ago", span(ago)));
+    }
+    if let Some((finding, ago)) = belief.probe {
+        let found = match finding {
+            Finding::Alive => "found it well",
+            Finding::Answers => "got an answer",
+            Finding::Dead => "reached nobody",
+            Finding::CredentialRefused => "was told that the key is no good",
+            Finding::Unknown => "learned nothing",
+        };
+        parts.push(format!("its probe {} ago {found}", span(ago)));
+    }
+    if parts.is_empty() {
+        parts.push("nothing to find fault with".to_owned());
+    }
+    // Why it may count for nothing.
+    let caveats = [
+        (!belief.is_same_credential, "with another key or address"),
+        (belief.is_cut_off, "it reaches no provider at all"),
+        (!belief.counts, "not heard of any more"),
+    ];
+    let caveats: Vec<&str> = caveats.iter().filter(|(holds, _)| *holds).map(|(_, caveat)| *caveat).collect();
+    let text = parts.join("; ");
+    if caveats.is_empty() { text } else { format!("{text} ({})", caveats.join(", ")) }
 }
 
 /// What speaks for or against a member that can be called.

@@ -75,11 +75,14 @@ pub(in crate::admin) async fn members(call: &Call<'_>) -> Result<Reply, Failure>
 fn listed(call: &Call<'_>) -> Reply {
     let handle = &call.state.cluster;
     let (state, vitals) = (handle.state(), handle.vitals());
+    let heard = (call.state.heard)();
     let taking_part = vitals.voters.iter().map(|member| (member, true));
     let taking_part = taking_part.chain(vitals.learners.iter().map(|member| (member, false)));
     let items: Vec<Value> = taking_part
         .map(|((node, peer), votes)| {
             let told = state.members().get(node);
+            let peer_stats = heard.as_ref().and_then(|stats| stats.peers.get(node));
+            let seen = peer_stats.and_then(|peer| peer.seen_ago);
             let text = |field: fn(&troupe_proto::member::Member) -> &str| told.map(field);
             json!({
                 "node": node.to_string(),
@@ -92,6 +95,8 @@ fn listed(call: &Call<'_>) -> Reply {
                 "zone": told.and_then(|member| member.zone.as_deref()),
                 "version": told.map(|member| member.version),
                 "behind": behind(&vitals, *node),
+                "alive": peer_stats.and_then(|peer| peer.is_alive),
+                "seen_ms": seen.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
             })
         })
         .collect();

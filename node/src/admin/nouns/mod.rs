@@ -1,6 +1,7 @@
 //! What the API shows and changes, a file for each noun.
 
 pub(super) mod audit;
+pub(super) mod breaker;
 pub(super) mod cluster;
 pub(super) mod defaults;
 pub(super) mod key;

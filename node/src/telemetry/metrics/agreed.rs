@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use troupe_cluster::consensus::{Role, Vitals, WRITE_BUCKETS_US};
+use troupe_cluster::gossip::Stats;
 use troupe_cluster::transport::Counts;
 use troupe_cluster::transport::counts::ROUND_TRIP_BOUNDS;
 
-use super::names;
 use super::text::{Seconds, Text};
+use super::{gossip, names};
 
 /// How agreement goes at one moment.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub struct Agreed {
     pub links: Counts,
     /// When the first of the certificates for other nodes ends, in seconds since 1970.
     pub certificate_expires: Option<i64>,
+    /// How gossip goes.
+    pub gossip: Stats,
 }
 
 impl Agreed {
@@ -56,6 +59,7 @@ impl Agreed {
         text.sample(&names::KEY_CHECKS, &["seen"], self.checks_seen);
         text.sample(&names::KEY_CHECKS, &["unseen"], self.checks_unseen);
         self.render_links(text);
+        gossip::render(&self.gossip, text);
     }
 
     fn render_links(&self, text: &mut Text) {

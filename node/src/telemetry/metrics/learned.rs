@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use troupe_actors::{ViewKind, Vitals};
-use troupe_proto::id::{ModelId, TargetId};
+use troupe_actors::{HearsayVitals, Probed, ViewKind, Vitals};
+use troupe_proto::id::{ModelId, ProviderId, TargetId};
 
 use super::text::{Seconds, Text};
 use super::{Agreed, names};
@@ -17,6 +17,10 @@ pub struct Learned {
     pub views: Vec<(ModelId, Duration)>,
     /// Every configured target, once.
     pub targets: Vec<TargetNow>,
+    /// How it goes with what other nodes say.
+    pub hearsay: HearsayVitals,
+    /// Probes of each provider by this node, by what they found.
+    pub probes: Vec<(ProviderId, Vec<(Probed, u64)>)>,
     /// How agreement goes; `None` where a node follows a file.
     pub agreed: Option<Agreed>,
 }
@@ -28,6 +32,8 @@ pub struct TargetNow {
     pub id: TargetId,
     /// Whether it gets no calls.
     pub is_resting: bool,
+    /// Whether that is because other nodes say so.
+    pub is_told: bool,
     /// Calls that are there now.
     pub in_flight: u32,
 }
@@ -37,6 +43,22 @@ impl Learned {
         text.head(&names::TARGET_RESTING);
         for target in &self.targets {
             text.sample(&names::TARGET_RESTING, &labels(&target.id), u8::from(target.is_resting));
+        }
+        text.head(&names::TARGET_TOLD);
+        for target in &self.targets {
+            text.sample(&names::TARGET_TOLD, &labels(&target.id), u8::from(target.is_told));
+        }
+        text.single(&names::TARGETS_DISPUTED, self.hearsay.disputed);
+        text.head(&names::HEARSAY);
+        let HearsayVitals { told, heard, stale, disputed: _ } = self.hearsay;
+        for (what, count) in [("told", told), ("heard", heard), ("stale", stale)] {
+            text.sample(&names::HEARSAY, &[what], count);
+        }
+        text.head(&names::PROBES);
+        for (provider, findings) in &self.probes {
+            for (probed, count) in findings.iter().filter(|(_, count)| *count > 0) {
+                text.sample(&names::PROBES, &[provider.as_str(), probed.as_str()], count);
+            }
         }
         text.head(&names::TARGET_IN_FLIGHT);
         for target in &self.targets {

@@ -5,6 +5,7 @@
 
 mod agreed;
 mod cell;
+mod gossip;
 mod learned;
 pub(crate) mod names;
 mod process;
@@ -124,6 +125,11 @@ impl Metrics {
     pub fn connection_opened(&self) -> Present {
         self.connections.inc();
         Present::enter(&self.connections_open)
+    }
+
+    /// Connections of clients that are open.
+    pub fn connections_open(&self) -> u64 {
+        u64::try_from(self.connections_open.get()).unwrap_or(0)
     }
 
     /// Counts a try to connect to a provider; on success the connection is open until the guard is dropped.

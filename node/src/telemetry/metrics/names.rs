@@ -58,6 +58,10 @@ metrics! {
     RETRIES_DENIED = Counter "troupe_retries_denied_total" ["model"] "Requests that were not tried again because the model's retry budget was spent.";
     SEAMS = Counter "troupe_stream_seams_total" ["model"] "Broken streams that went on at another target.";
     TARGET_RESTING = Gauge "troupe_target_resting" ["provider", "credential", "model"] "1 while a target gets no calls (it rests, or one call tries it); a model of `*` stands for the names that are passed on.";
+    TARGET_TOLD = Gauge "troupe_target_rests_by_hearsay" ["provider", "credential", "model"] "1 while a target rests because other nodes say so.";
+    TARGETS_DISPUTED = Gauge "troupe_targets_disputed" [] "Targets that some nodes find ill and others well, as this one hears.";
+    HEARSAY = Counter "troupe_health_words_total" ["what"] "What nodes told each other of providers' health: sent, heard, and heard when something newer was known.";
+    PROBES = Counter "troupe_probes_total" ["provider", "finding"] "Probes of resting targets that this node made; one for the whole cluster at a time.";
     TARGET_IN_FLIGHT = Gauge "troupe_target_in_flight" ["provider", "credential", "model"] "Calls at a target.";
     LOST = Counter "troupe_translation_lost_total" ["direction", "field"] "Fields that a translation between dialects had to drop.";
     CONNECTIONS_OPEN = Gauge "troupe_connections_open" [] "Client connections that are open.";
@@ -100,6 +104,17 @@ metrics! {
     PEER_FAILED = Counter "troupe_peer_calls_failed_total" ["node", "class"] "Calls of another node that were not answered.";
     PEER_ROUND_TRIP = Histogram "troupe_peer_round_trip_seconds" ["node", "class"] "Time from a call of another node to its answer.";
     CERTIFICATE_EXPIRES = Gauge "troupe_peer_certificate_expiry_seconds" [] "When the first of the certificates for other nodes ends, in seconds since 1970.";
+    GOSSIP_MEMBERS = Gauge "troupe_gossip_members" ["state"] "Other members: alive, dead, or never heard of by gossip.";
+    GOSSIP_SEEN = Gauge "troupe_gossip_seen_seconds" ["node"] "Time since another member's last sign of life, heard from it or through others.";
+    GOSSIP_CLOCK = Gauge "troupe_gossip_clock_ahead_seconds" ["node"] "How far another member's clock is ahead of this node's, less the time on the way; beyond 30 s its datagrams are refused.";
+    GOSSIP_DATAGRAMS = Counter "troupe_gossip_datagrams_total" ["direction"] "Datagrams of gossip that were sent, and those that were taken.";
+    GOSSIP_UNSENT = Counter "troupe_gossip_datagrams_unsent_total" [] "Datagrams of gossip that could not be sent: the system refused, or a member's name leads nowhere.";
+    GOSSIP_BYTES = Counter "troupe_gossip_bytes_total" ["direction"] "Bytes of those datagrams.";
+    GOSSIP_REFUSED = Counter "troupe_gossip_refused_total" ["reason"] "Datagrams on the peer port that were not taken.";
+    GOSSIP_DELAY = Histogram "troupe_gossip_delay_seconds" ["way"] "Time from when another node said something until it was seen here, by the clocks of both.";
+    GOSSIP_PUSHES = Counter "troupe_gossip_pushes_total" ["outcome"] "Urgent facts that this node pushed, those it had no room for, and the members that did not confirm one; gossip repairs that.";
+    GOSSIP_FACTS = Counter "troupe_gossip_facts_total" ["outcome"] "Urgent facts that others pushed here.";
+    GOSSIP_RESTARTS = Counter "troupe_gossip_restarts_total" [] "Times that gossip ended by a fault and was begun anew; each is a fault of this gateway.";
     UPTIME = Gauge "troupe_uptime_seconds" [] "Time since this process began to serve metrics.";
     PROCESS_START = Gauge "process_start_time_seconds" [] "When the process started, in seconds since 1970.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" [] "CPU time the process has used, user and system.";
@@ -142,11 +157,20 @@ pub fn reference() -> String {
          `ours`, `interrupted`, `client_gone`, `cancelled` (another attempt began sooner) |\n\
          | `outcome` of a connect | `connected`, `refused`, `timed_out`, `tls`, `failed` |\n\
          | `outcome` of a reload | `applied`, `unchanged`, `refused` |\n\
-         | `class` | `vote`, `append`, `snapshot`, `forward`, `join` |\n\
+         | `class` | `vote`, `append`, `snapshot`, `forward`, `join`, `push` |\n\
+         | `finding` | `alive`, `answers`, `dead`, `credential_refused`, `unknown` |\n\
+         | `what` of a word | `told`, `heard`, `stale` |\n\
          | `outcome` of a key check | `seen` (this node then knew all there was), `unseen` (nobody could be asked) |\n\
          | `code` | an error code; each has a page in [errors](../errors/README.md) |\n\
          | `type` | `input`, `output`, `cached_read`, `cache_write`, `reasoning` |\n\
-         | `direction` | `request`, `reply` |\n\n\
+         | `direction` | `request`, `reply` |\n\
+         | `direction` between nodes | `in`, `out`; of gossip `sent`, `received` |\n\
+         | `reason` of gossip | `oversized`, `malformed`, `version`, `foreign_cluster`, `own`, `unknown_key`, `altered`, \
+         `misdirected`, `stranger` (no member), `too_old` and `too_new` (a clock is wrong), `superseded`, `replayed`, \
+         `unreadable` |\n\
+         | `way` | `gossip` (within a round or two), `push` (at once) |\n\
+         | `outcome` of a push | `pushed`, `unconfirmed` (a member did not confirm it), `dropped` |\n\
+         | `outcome` of a fact | `heard`, `repeated`, `dropped` (nobody had time for it) |\n\n\
          Histogram buckets end at 10 ms, doubled up to 655.36 s.\n",
     );
     page
