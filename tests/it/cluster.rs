@@ -7,34 +7,14 @@ use http::Method;
 use serde_json::json;
 use tokio::time::sleep;
 use troupe_node::clock;
-use troupe_tests::ask::Dialect;
 use troupe_tests::churn::{Fate, Pace, Writers, verdict};
 use troupe_tests::crew::{Crew, attempt};
 use troupe_tests::eventually::LONG;
 
 const TROUPE: &str = env!("CARGO_BIN_EXE_troupe-under-test");
-const CHAT: &str = "/v1/chat/completions";
 
 pub(crate) fn program() -> &'static Path {
     Path::new(TROUPE)
-}
-
-/// Has the cluster serve `gpt-4o` by the crew's mock, to whoever shows `sk-team`.
-pub(crate) async fn furnish(crew: &Crew) {
-    let spec = json!({
-        "providers": { "o": { "wire": "openai", "base_url": format!("{}/v1", crew.mock.base_url),
-                              "keys": [{ "name": "main", "secret": "provider-secret" }] } },
-        "models": { "gpt-4o": { "targets": [{ "provider": "o" }] } },
-        "keys": { "team": { "secret": "sk-team" } },
-    });
-    let reply = crew.ask(0, Method::POST, "/admin/v1/apply", Some(spec)).await.unwrap();
-    assert_eq!(reply.status, 200, "{}", reply.text());
-}
-
-/// The status of one chat at a node; 0 when there is no whole answer.
-pub(crate) async fn chat(crew: &Crew, at: usize, key: &str) -> u16 {
-    let body = Dialect::OpenAi.ask("gpt-4o").to_string();
-    attempt(crew.nodes[at].data, Method::POST, CHAT, key, body).await.map_or(0, |reply| reply.status)
 }
 
 /// Waits until a call of every node that runs has this status.
@@ -42,7 +22,7 @@ pub(crate) async fn all_answer(crew: &Crew, key: &str, status: u16) {
     let deadline = clock::now() + LONG;
     for at in (0..crew.nodes.len()).filter(|at| crew.runs(*at)) {
         loop {
-            let seen = chat(crew, at, key).await;
+            let seen = crew.chat(at, key).await;
             if seen == status {
                 break;
             }
@@ -55,7 +35,7 @@ pub(crate) async fn all_answer(crew: &Crew, key: &str, status: u16) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_changed_at_one_node_is_in_force_at_all_and_survives_all_of_them() {
     let mut crew = Crew::start(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     all_answer(&crew, "sk-team", 200).await;
 
     for at in [0, 1, 2] {
@@ -75,13 +55,13 @@ async fn what_is_changed_at_one_node_is_in_force_at_all_and_survives_all_of_them
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_made_at_one_node_works_at_another_at_once_and_a_revoked_one_nowhere() {
     let crew = Crew::start(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     for (made, used, revoked) in [(0, 1, 2), (1, 2, 0), (2, 0, 1)] {
         let (path, secret) = (format!("/admin/v1/keys/k{made}"), format!("sk-k{made}"));
         let reply = crew.ask(made, Method::PUT, &path, Some(json!({ "secret": secret }))).await.unwrap();
         assert_eq!(reply.status, 201, "{}", reply.text());
 
-        assert_eq!(chat(&crew, used, &secret).await, 200, "made a moment ago at another node");
+        assert_eq!(crew.chat(used, &secret).await, 200, "made a moment ago at another node");
 
         let reply = crew.ask(revoked, Method::POST, &format!("{path}/revoke"), None).await.unwrap();
         assert_eq!(reply.status, 200, "{}", reply.text());
@@ -158,7 +138,7 @@ async fn all_killed_under_writes_come_back_with_every_acknowledged_change() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_hears_from_no_majority_serves_up_to_its_bound_and_then_admits_nobody() {
     let mut crew = Crew::start(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     let policies = json!({ "freshness": "5s" });
     let reply = crew.ask(0, Method::PUT, "/admin/v1/policies", Some(policies)).await.unwrap();
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -170,11 +150,11 @@ async fn a_node_that_hears_from_no_majority_serves_up_to_its_bound_and_then_admi
     let killed = clock::now();
 
     // It leads and cannot know it no longer does; it serves from what it holds, for as long as that is fresh.
-    assert_eq!(chat(&crew, left, "sk-team").await, 200);
+    assert_eq!(crew.chat(left, "sk-team").await, 200);
     let deadline = killed + 2 * LONG;
     loop {
         let began = clock::now();
-        let status = chat(&crew, left, "sk-team").await;
+        let status = crew.chat(left, "sk-team").await;
         let was_over = began.duration_since(killed) > Duration::from_millis(5300);
         if status == 503 {
             break;
@@ -198,22 +178,22 @@ async fn a_node_that_hears_from_no_majority_serves_up_to_its_bound_and_then_admi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_nobody_knows_is_told_so_and_not_while_nobody_can_be_asked() {
     let mut crew = Crew::start(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     all_answer(&crew, "sk-team", 200).await;
-    assert_eq!(chat(&crew, 0, "sk-nobody").await, 401);
+    assert_eq!(crew.chat(0, "sk-nobody").await, 401);
 
     crew.kill(1);
     crew.kill(2);
 
     // The known key works; of the unknown one nothing can be said.
-    assert_eq!(chat(&crew, 0, "sk-team").await, 200);
-    assert_eq!(chat(&crew, 0, "sk-nobody").await, 503);
+    assert_eq!(crew.chat(0, "sk-team").await, 200);
+    assert_eq!(crew.chat(0, "sk-nobody").await, 503);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_alone_is_a_cluster_too() {
     let mut crew = Crew::start(program(), 1).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     all_answer(&crew, "sk-team", 200).await;
 
     crew.kill(0);
@@ -260,7 +240,7 @@ async fn put_key(crew: &Crew, at: usize, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_log_is_gone_does_not_come_back_as_if_it_had_never_voted() {
     let mut crew = Crew::start(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     let at = a_follower(&crew).await;
     let begun = crew.nodes[at].dir.join("begun");
     troupe_tests::until("it has written down that it takes part", || begun.exists()).await;
@@ -277,7 +257,7 @@ async fn a_node_whose_log_is_gone_does_not_come_back_as_if_it_had_never_voted() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_comes_back_with_an_older_disk_takes_nobody_down() {
     let mut crew = Crew::start(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     let at = a_follower(&crew).await;
     let (dir, old) = (crew.nodes[at].dir.clone(), crew.dir().join("older"));
     crew.kill(at);

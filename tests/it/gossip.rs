@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use troupe_node::clock;
 use troupe_tests::Crew;
 
-use crate::cluster::{furnish, program};
+use crate::cluster::program;
 
 /// What anything here may take while the machine does something else.
 const WITHIN: Duration = Duration::from_secs(40);
@@ -52,7 +52,7 @@ async fn nodes_hear_each_other_and_miss_one_that_dies_until_it_is_back() {
         alive(&crew, at, 2.0).await;
     }
     // Each says which revision it has, as soon as that is another one.
-    furnish(&crew).await;
+    crew.furnish().await;
     for at in 0..3 {
         reaches(&crew, at, r#"troupe_gossip_delay_seconds_count{way="gossip"}"#, |count| count >= 2.0).await;
     }

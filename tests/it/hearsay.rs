@@ -7,23 +7,17 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use troupe_loadtest::mock::Strike;
 use troupe_node::clock;
-use troupe_tests::crew::Crew;
+use troupe_tests::crew::{Crew, heard_of};
 use troupe_tests::eventually::LONG;
 
-use crate::cluster::{all_answer, chat, furnish, program};
-
-/// The only breaker of a node.
-async fn breaker(crew: &Crew, at: usize) -> Value {
-    let reply = crew.ask(at, Method::GET, "/admin/v1/breakers", None).await.unwrap();
-    serde_json::from_slice::<Value>(&reply.body).unwrap()["items"][0].clone()
-}
+use crate::cluster::{all_answer, program};
 
 /// Waits until the breaker of each of these nodes is so.
 async fn all_are(crew: &Crew, nodes: &[usize], what: &str, is_so: impl Fn(&Value) -> bool) {
     let deadline = clock::now() + LONG;
     for at in nodes {
         loop {
-            let seen = breaker(crew, *at).await;
+            let seen = crew.breaker(*at).await;
             if is_so(&seen) {
                 break;
             }
@@ -35,15 +29,9 @@ async fn all_are(crew: &Crew, nodes: &[usize], what: &str, is_so: impl Fn(&Value
 
 async fn start() -> Crew {
     let crew = Crew::start(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     all_answer(&crew, "sk-team", 200).await;
     crew
-}
-
-/// Whether a node believes something of the target, as another one shows it.
-fn believes(breaker: &Value, node: &str, rests_for: &str) -> bool {
-    let nodes = breaker["nodes"].as_array().into_iter().flatten();
-    nodes.into_iter().any(|told| told["node"] == *node && told["rests_for"] == *rests_for && told["counts"] == true)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,12 +41,12 @@ async fn a_key_that_one_node_finds_refused_rests_on_all_and_is_probed_once_for_a
     let probes = crew.mock.counts().probes;
 
     let began = clock::now();
-    assert_eq!(chat(&crew, 0, "sk-team").await, 502);
+    assert_eq!(crew.chat(0, "sk-team").await, 502);
     all_are(&crew, &[1, 2], "resting", |seen| seen["rests_for"] == "credential" && seen["is_told"] == true).await;
     // A bound for a busy machine; the simulation measures.
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     let first = crew.nodes[0].name.clone();
-    all_are(&crew, &[1, 2], "told by whom", |seen| believes(seen, &first, "credential")).await;
+    all_are(&crew, &[1, 2], "told by whom", |seen| heard_of(seen, &first).as_deref() == Some("credential")).await;
     // Each of three nodes alone would probe after half a second.
     sleep(Duration::from_secs(4)).await;
     assert_eq!(crew.mock.counts().probes - probes, 1);
@@ -80,7 +68,7 @@ async fn a_target_that_answers_nobody_is_probed_about_once_in_two_seconds_by_all
     all_answer(&crew, "sk-team", 200).await;
     // It takes connections and answers nothing, neither calls nor probes.
     crew.mock.fail(Strike::new("hang")).unwrap();
-    futures_util::future::join_all([0, 1, 2].map(|at| chat(&crew, at, "sk-team"))).await;
+    futures_util::future::join_all([0, 1, 2].map(|at| crew.chat(at, "sk-team"))).await;
     all_are(&crew, &[0, 1, 2], "resting", |seen| seen["rests_for"] == "unreachable").await;
 
     let probes = crew.mock.counts().probes;

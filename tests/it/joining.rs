@@ -9,7 +9,7 @@ use troupe_cluster::transport::ca;
 use troupe_node::clock;
 use troupe_tests::Crew;
 
-use crate::cluster::{all_answer, chat, furnish, program};
+use crate::cluster::{all_answer, program};
 
 /// What anything here may take while the machine does something else.
 const WITHIN: Duration = Duration::from_secs(40);
@@ -71,7 +71,7 @@ fn voters(members: &[Value]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_with_certificates_form_a_cluster_and_others_join_it_by_tokens() {
     let mut crew = Crew::certified(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     all_answer(&crew, "sk-team", 200).await;
 
     let used = token(&crew, 1, "1h").await;
@@ -129,7 +129,7 @@ async fn nodes_with_certificates_form_a_cluster_and_others_join_it_by_tokens() {
     crew.nodes[fourth].flags = Some(flags);
     crew.run(fourth);
     crew.ready(fourth).await;
-    assert_eq!(chat(&crew, fourth, "sk-team").await, 200);
+    assert_eq!(crew.chat(fourth, "sk-team").await, 200);
     let tokens = crew.operate(0, &["cluster", "tokens", "-o", "json"]).await.ok();
     let tokens: Value = serde_json::from_str(&tokens).unwrap();
     let count = |state: &str| tokens["items"].as_array().unwrap().iter().filter(|t| t["state"] == state).count();
@@ -139,7 +139,7 @@ async fn nodes_with_certificates_form_a_cluster_and_others_join_it_by_tokens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_right_to_join_is_kept_out_and_told_why() {
     let mut crew = Crew::certified(program(), 1).await;
-    furnish(&crew).await;
+    crew.furnish().await;
 
     // Neither certificate nor token.
     let bare = crew.seat();
@@ -183,13 +183,13 @@ async fn who_has_no_right_to_join_is_kept_out_and_told_why() {
     counts(&crew, second, "out", "foreign_cluster").await;
 
     assert_eq!(crew.members(0).await.len(), 1);
-    assert_eq!(chat(&crew, 0, "sk-team").await, 200);
+    assert_eq!(crew.chat(0, "sk-team").await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_nodes_are_replaced_and_nodes_leave() {
     let mut crew = Crew::certified(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
 
     // Each has told of itself.
     while crew.members(0).await.iter().any(|member| !member["name"].is_string()) {
@@ -270,7 +270,7 @@ fn expiry(page: &str) -> Option<f64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_renewed_without_a_failed_call() {
     let mut crew = Crew::certified(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     all_answer(&crew, "sk-team", 200).await;
 
     let mut before = Vec::new();
@@ -294,7 +294,7 @@ async fn certificates_are_renewed_without_a_failed_call() {
             let path = format!("/admin/v1/keys/k{at}{node}");
             let reply = crew.ask(node, Method::PUT, &path, Some(json!({ "secret": format!("sk-k{at}{node}") }))).await;
             assert_eq!(reply.unwrap().status, 201);
-            assert_eq!(chat(&crew, node, "sk-team").await, 200);
+            assert_eq!(crew.chat(node, "sk-team").await, 200);
         }
         let page = crew.ask(at, Method::GET, "/metrics", None).await.unwrap().text();
         assert!(expiry(&page).unwrap() < before, "{page}");

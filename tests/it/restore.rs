@@ -7,13 +7,13 @@ use tokio::time::sleep;
 use troupe_node::clock;
 use troupe_tests::Crew;
 
-use crate::cluster::{all_answer, chat, furnish, program};
+use crate::cluster::{all_answer, program};
 use crate::joining::{counts, says};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_saved_snapshot_becomes_a_cluster_of_its_own() {
     let mut crew = Crew::start(program(), 1).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     let file = crew.path("state.snapshot").display().to_string();
 
     crew.operate(0, &["snapshot", "save", &file]).await.ok();
@@ -64,13 +64,13 @@ async fn a_saved_snapshot_becomes_a_cluster_of_its_own() {
     crew.kill(new);
     crew.run(new);
     crew.ready(new).await;
-    assert_eq!(chat(&crew, new, "sk-team").await, 200);
+    assert_eq!(crew.chat(new, "sk-team").await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_survivor_of_a_lost_majority_becomes_a_cluster_that_others_join() {
     let mut crew = Crew::start(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     all_answer(&crew, "sk-team", 200).await;
     let old = crew.status(0, "cluster").await;
     let dir = crew.nodes[0].dir.display().to_string();
@@ -88,7 +88,7 @@ async fn the_survivor_of_a_lost_majority_becomes_a_cluster_that_others_join() {
     crew.run(0);
     crew.ready(0).await;
 
-    assert_eq!(chat(&crew, 0, "sk-team").await, 200);
+    assert_eq!(crew.chat(0, "sk-team").await, 200);
     assert_ne!(crew.status(0, "cluster").await, old);
     assert_eq!(crew.status(0, "voters").await, json!(1));
 
@@ -100,7 +100,7 @@ async fn the_survivor_of_a_lost_majority_becomes_a_cluster_that_others_join() {
     crew.wipe(1);
     crew.run(1);
     crew.ready(1).await;
-    assert_eq!(chat(&crew, 1, "sk-team").await, 200);
+    assert_eq!(crew.chat(1, "sk-team").await, 200);
     assert_eq!(crew.members(0).await.len(), 2);
 
     // A restart changes nothing of it.

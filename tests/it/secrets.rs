@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use troupe_tests::Crew;
 use troupe_tests::crew::ADMIN;
 
-use crate::cluster::{all_answer, chat, furnish, program};
+use crate::cluster::{all_answer, program};
 use crate::gossip;
 use crate::joining::counts;
 
@@ -71,9 +71,9 @@ async fn no_secret_is_written_in_clear_anywhere() {
     let join = crew.operate(1, &["cluster", "token"]).await.ok();
     let join = join.trim().split('.').next().unwrap().to_owned();
     for at in 0..3 {
-        assert_eq!(chat(&crew, at, TEAM).await, 200);
-        assert_eq!(chat(&crew, at, &rotated).await, 200);
-        assert_eq!(chat(&crew, at, "sk-wrong-Ab1Cd2Ef3").await, 401);
+        assert_eq!(crew.chat(at, TEAM).await, 200);
+        assert_eq!(crew.chat(at, &rotated).await, 200);
+        assert_eq!(crew.chat(at, "sk-wrong-Ab1Cd2Ef3").await, 401);
     }
     let file = crew.path("state.snapshot").display().to_string();
     crew.operate(0, &["snapshot", "save", &file]).await.ok();
@@ -143,7 +143,7 @@ async fn roll(crew: &mut Crew, key: &str, old: Option<&str>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_seal_key_is_changed_node_by_node_and_a_wrong_one_is_refused() {
     let mut crew = Crew::start(program(), 3).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     std::fs::write(crew.path("seal-new"), "a7".repeat(32)).unwrap();
     std::fs::write(crew.path("seal-wrong"), "11".repeat(32)).unwrap();
 
@@ -177,6 +177,6 @@ async fn the_seal_key_is_changed_node_by_node_and_a_wrong_one_is_refused() {
     crew.run(2);
     counts(&crew, 0, "in", "foreign_seal_key").await;
     gossip::reaches(&crew, 0, r#"troupe_gossip_refused_total{reason="unknown_key"}"#, |count| count >= 1.0).await;
-    assert_eq!(chat(&crew, 2, "sk-team").await, 503, "{}", crew.log(2));
-    assert_eq!(chat(&crew, 0, "sk-team").await, 200);
+    assert_eq!(crew.chat(2, "sk-team").await, 503, "{}", crew.log(2));
+    assert_eq!(crew.chat(0, "sk-team").await, 200);
 }

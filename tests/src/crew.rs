@@ -22,8 +22,10 @@ use crate::client::{Client, Reply};
 use crate::eventually::LONG;
 
 mod certified;
+mod served;
 
 pub use certified::Ran;
+pub use served::heard_of;
 
 /// What operators show to every node of a crew.
 pub const ADMIN: &str = "crew-admin-token";

@@ -4,6 +4,7 @@
 //! cargo run --release -p troupe-tests --bin crew -- kills [--rounds 20]     all three killed at random points
 //! cargo run --release -p troupe-tests --bin crew -- churn [--changes 1000]  the leader killed every 5 s
 //! cargo run --release -p troupe-tests --bin crew -- revoke [--keys 100]     how fast a revoked key is refused
+//! cargo run --release -p troupe-tests --bin crew -- tell [--rounds 30]      how fast all know of a target that fails at one
 //! ```
 //! It prints what it saw and ends with 1 when something was lost, made twice, or too slow.
 #![expect(clippy::unwrap_used, reason = "a drill may fail by panicking, as tests do")]
@@ -16,9 +17,10 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 use tokio::time::sleep;
+use troupe_loadtest::mock::Strike;
 use troupe_node::clock;
 use troupe_tests::churn::{Fate, Pace, Writers, verdict};
-use troupe_tests::crew::{Crew, attempt};
+use troupe_tests::crew::{Crew, attempt, heard_of};
 
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,6 +33,10 @@ const AWAY: Duration = Duration::from_millis(1500);
 const GAPS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(4));
 /// What a revoked key may take to be refused at every node.
 const REVOKED_WITHIN: Duration = Duration::from_secs(1);
+/// What it may take until all nodes know that a target fails at one.
+const KNOWN_WITHIN: Duration = Duration::from_millis(200);
+/// What they may take to have forgotten it again.
+const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -43,8 +49,9 @@ async fn main() -> ExitCode {
         Some("kills") => kills(number("--rounds", 20)).await,
         Some("churn") => churn(number("--changes", 1000)).await,
         Some("revoke") => revoke(number("--keys", 100)).await,
+        Some("tell") => tell(number("--rounds", 30)).await,
         _ => {
-            say("say which: kills, churn or revoke");
+            say("say which: kills, churn, revoke or tell");
             return ExitCode::from(2);
         }
     };
@@ -163,15 +170,78 @@ async fn revoke(keys: u64) -> bool {
     }
     took.sort_unstable();
     fresh.sort_unstable();
-    let at =
-        |times: &[Duration], percent: usize| times.get((times.len() * percent / 100).min(times.len() - 1)).copied();
     say(&format!(
         "{keys} keys made at one node, used at all, revoked at another: used after p50 {:?} p99 {:?}; refused by all \
          after p50 {:?} p99 {:?}",
-        at(&fresh, 50),
-        at(&fresh, 99),
-        at(&took, 50),
-        at(&took, 99)
+        percentile(&fresh, 50),
+        percentile(&fresh, 99),
+        percentile(&took, 50),
+        percentile(&took, 99)
     ));
-    at(&took, 99).is_some_and(|p99| p99 < REVOKED_WITHIN)
+    percentile(&took, 99).is_some_and(|p99| p99 < REVOKED_WITHIN)
+}
+
+/// The time that so many of them stay below; in order.
+fn percentile(times: &[Duration], percent: usize) -> Option<Duration> {
+    times.get((times.len() * percent / 100).min(times.len().checked_sub(1)?)).copied()
+}
+
+/// How long it takes until all nodes know that a target fails at one of them: it refuses the credential, or dies.
+async fn tell(rounds: u64) -> bool {
+    let crew = Crew::start(&program(), 3).await;
+    crew.furnish().await;
+    let rules = json!({ "defaults": { "retries": { "attempts": 1 }, "breaker": { "failures": 1 } } });
+    let reply = crew.ask(0, Method::POST, "/admin/v1/apply", Some(rules)).await.unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let mut is_good = true;
+    for (what, knobs, why) in [("refuses its key", "status=401", "credential"), ("dies", "reset", "unreachable")] {
+        let mut known = Vec::new();
+        for round in 0..rounds {
+            settle(&crew).await;
+            let first = usize::try_from(round % 3).unwrap();
+            crew.mock.fail(Strike::new(knobs)).unwrap();
+            while crew.breaker(first).await["state"] == "closed" {
+                crew.chat(first, "sk-team").await;
+            }
+            let began = clock::now();
+            for other in [0, 1, 2].into_iter().filter(|at| *at != first) {
+                while heard_of(&crew.breaker(other).await, &crew.nodes[first].name).as_deref() != Some(why) {
+                    assert!(began.elapsed() < SETTLED_WITHIN, "never told: {}", crew.breaker(other).await);
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
+            known.push(began.elapsed());
+        }
+        known.sort_unstable();
+        let p99 = percentile(&known, 99);
+        say(&format!("a target {what} at one node: all know after p50 {:?} p99 {p99:?}", percentile(&known, 50)));
+        is_good &= p99.is_some_and(|p99| p99 < KNOWN_WITHIN);
+    }
+    is_good
+}
+
+/// Mends the mock, and waits until every node serves by it and nobody holds anything against it.
+async fn settle(crew: &Crew) {
+    crew.mock.heal();
+    let deadline = clock::now() + SETTLED_WITHIN;
+    loop {
+        let reply = crew.ask(0, Method::POST, "/admin/v1/breakers/reset", Some(json!({}))).await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let mut is_settled = true;
+        for (at, seat) in crew.nodes.iter().enumerate() {
+            // Nobody is told who was not heard of yet.
+            let live = crew.members(at).await.iter().filter(|member| member["alive"] == true).count();
+            is_settled &= live == crew.nodes.len() - 1;
+            is_settled &= crew.chat(at, "sk-team").await == 200;
+            let breaker = crew.breaker(at).await;
+            is_settled &= breaker["state"] == "closed";
+            is_settled &=
+                crew.nodes.iter().all(|other| other.name == seat.name || heard_of(&breaker, &other.name).is_none());
+        }
+        if is_settled {
+            return;
+        }
+        assert!(clock::now() < deadline, "the crew does not settle: {}", crew.breaker(0).await);
+        sleep(Duration::from_millis(20)).await;
+    }
 }
