@@ -95,6 +95,10 @@ async fn nodes_with_certificates_form_a_cluster_and_others_join_it_by_tokens() {
     crew.operate(1, &["cluster", "promote", "gw-4", "gw-7"]).await.ok();
     assert_eq!(voters(&crew.members(0).await), 5);
     all_answer(&crew, "sk-team", 200).await;
+    if crew.leader().await == Some(fourth) {
+        // On a machine that is busy it may lead already, and what changes nothing is not kept.
+        crew.operate(1, &["cluster", "transfer-leader", "gw-1"]).await.ok();
+    }
     crew.operate(1, &["cluster", "transfer-leader", "gw-4"]).await.ok();
     let members = crew.members(fourth).await;
     assert!(members.iter().any(|member| member["leads"] == json!(true) && member["name"] == "gw-4"), "{members:?}");
@@ -109,9 +113,10 @@ async fn nodes_with_certificates_form_a_cluster_and_others_join_it_by_tokens() {
         .flat_map(changes)
         .filter(|change| change["what"] == "votes")
         .collect();
-    let [promoted, led] = votes.as_slice() else { panic!("{audit}") };
+    let last =
+        |name: &str| votes.iter().rfind(|vote| vote["name"] == *name).unwrap_or_else(|| panic!("{name}: {audit}"));
+    let (promoted, led) = (last("promote"), last("transfer-leader"));
     let count = |seats: &Value, kind: &str| seats[kind].as_array().unwrap().len();
-    assert_eq!((&promoted["name"], &led["name"]), (&json!("promote"), &json!("transfer-leader")));
     assert_eq!((count(&promoted["before"], "voters"), count(&promoted["after"], "voters")), (3, 5), "{promoted}");
     assert_eq!(
         led["after"]["leader"],

@@ -1,9 +1,10 @@
 //! Several nodes, each a process of its own, on loopback: the real program, real disks, real signals.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -321,7 +322,20 @@ pub async fn attempt_with(
     timeout(LONG, work).await.ok().flatten()
 }
 
-/// An address nobody listens on at the moment: other nodes must know it before its own node is started.
+/// An address nobody listens on at the moment: other nodes must know it before its own node is started. Below the ports that
+/// the system gives to whoever asks for any, or somebody could have it while its node is away.
 fn free() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    const FIRST: u16 = 12_000;
+    const PORTS: u16 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run beside this one begin elsewhere.
+    let begin = std::process::id().wrapping_mul(997);
+    loop {
+        let next = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % u32::from(PORTS);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST + u16::try_from(next).unwrap()));
+        // Streams and datagrams come to the same port.
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
