@@ -96,8 +96,8 @@ def check(status, text, stream):
         raise Broken(f"{len(words)} of {len(want)} words, or in another order", True)
 
 
-async def worker(args, stream, stop, out):
-    model = f"chat+words={WORDS}+drip=50ms" if stream else "chat"
+async def worker(args, model, stream, stop, out):
+    model += f"+words={WORDS}+drip=50ms" if stream else ""
     conn = None
     while not stop.is_set():
         # Some clients come anew each time.
@@ -140,12 +140,14 @@ async def main():
     parser.add_argument("--whole", type=int, default=6)
     parser.add_argument("--streams", type=int, default=12)
     parser.add_argument("--pause", type=float, default=0.04)
+    parser.add_argument("--mixed", action="store_true", help="every second client's calls are translated for their provider")
     args = parser.parse_args()
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    workers = [worker(args, False, stop, sys.stdout) for _ in range(args.whole)]
-    workers += [worker(args, True, stop, sys.stdout) for _ in range(args.streams)]
+    model = lambda number: "translated" if args.mixed and number % 2 else "chat"
+    workers = [worker(args, model(number), False, stop, sys.stdout) for number in range(args.whole)]
+    workers += [worker(args, model(number), True, stop, sys.stdout) for number in range(args.streams)]
     await asyncio.gather(*workers)
     sys.stdout.flush()
 

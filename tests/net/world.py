@@ -74,6 +74,11 @@ class Node:
     def signal(self, name):
         self.process.send_signal(name)
 
+    @property
+    def runs(self):
+        """The program that its process is, whatever its file is called by now."""
+        return Path(f"/proc/{self.process.pid}/exe")
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -101,7 +106,8 @@ class Node:
 class World:
     def __init__(self, binaries, haproxy, count, previous=None):
         self.program, self.mock = Path(binaries) / "troupe", Path(binaries) / "troupe-mock"
-        self.count, self.haproxy_cfg, self.first = count, Path(haproxy), previous or self.program
+        # What a node is first started with; an upgrade is to `program`.
+        self.count, self.haproxy_cfg, self.first = count, Path(haproxy), Path(previous) if previous else self.program
         self.prefix = f"tn{os.getpid() % 10000}-"
         self.hub = f"{self.prefix}hub"
         self.dir = Path(tempfile.mkdtemp(prefix="troupe-net-"))
@@ -195,7 +201,9 @@ class World:
         spec.write_text(
             f'[providers.mock]\nwire = "openai"\nbase_url = "http://{HUB}:9100/v1"\n'
             '[models."chat*"]\ntargets = [{ provider = "mock" }]\n'
-            f'[keys.net]\nsecret = "env:NET_KEY"\n'
+            f'[providers.other]\nwire = "anthropic"\nbase_url = "http://{HUB}:9100"\n'
+            '[models."translated*"]\ntargets = [{ provider = "other" }]\n'
+            '[keys.net]\nsecret = "env:NET_KEY"\n'
         )
         self.cli(1, "apply", "-f", spec, "--yes")
         self.balance()
