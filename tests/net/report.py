@@ -44,7 +44,7 @@ def measure(window, mine, owners, draining):
     bad = [(line, owners.of(line)) for line in mine if not line["ok"]]
     unexcused = [(line, at) for line, at in bad if at[0] not in window.excused]
     # What a survivor answered, but not what was begun on a connection to the one that failed.
-    here = [line for line in good if not window.excused or owners.of(line)[0] not in window.excused]
+    here = [line for line in good if not window.excused or not line["again"] and owners.of(line)[0] not in window.excused]
     streams = [line for line in mine if line["kind"] == "stream"]
     return {
         "name": window.name,

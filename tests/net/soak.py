@@ -76,11 +76,15 @@ class Sampler(threading.Thread):
 
 
 class Writer(threading.Thread):
-    """Changes at one node after another, so that the log, the audit and snapshots live, too."""
+    """Changes at one node after another, so that the log and the audit live, too.
 
-    def __init__(self, world):
+    At first many, for what has a bound (the latest thousand lines of the audit) to be full when the base is taken.
+    """
+
+    def __init__(self, world, warm):
         super().__init__(daemon=True)
         self.world, self.made, self.failed, self.is_done = world, 0, 0, False
+        self.warm_until = time.time() + warm
         self.start()
 
     def run(self):
@@ -92,7 +96,7 @@ class Writer(threading.Thread):
             for words in (["create", f"soak-{at}"], ["delete", f"soak-{at}"]):
                 done = self.world.cli(node.number, "key", *words, check=False)
                 self.made, self.failed = self.made + (not done.returncode), self.failed + bool(done.returncode)
-            time.sleep(1)
+            time.sleep(0.05 if time.time() < self.warm_until else 2)
 
 
 def again(world, old):
@@ -208,7 +212,7 @@ def soak(args):
     with World(args.bin, args.haproxy, args.nodes) as world:
         steady = [f"gw-{number}" for number in range(1, args.nodes // 2 + 1)]
         pids = {name: world.nodes[int(name[3:])].process.pid for name in steady}
-        traffic, sampler, writer = Traffic(world, LOAD), Sampler(world), Writer(world)
+        traffic, sampler, writer = Traffic(world, LOAD), Sampler(world), Writer(world, args.soak * 60 / 10)
         windows = drive(world, args.soak * 60, seed, steady)
         length = time.time() - sampler.began
         writer.is_done = True
