@@ -7,7 +7,11 @@ It ends with 1 when a request failed that no fault excuses, when a fault did not
 of memory, descriptors, threads and tasks of each, sampled every 2 s, in a run of T (30 minutes):
 
 - the median of the last T/6 (5 minutes) is above 1.15 x the median from T/10 to T/6 (minutes 3 to 5) and a few more, or
-- the medians of the six equal parts of the time from T/6 on rise each above the one before, by more than 3 % in all.
+- the medians of the six equal parts of the time from T/6 on rise each above the one before, by more than 3 % and half as
+  many in all.
+
+"A few more" of memory are 2 MiB: entries of the log stay in memory up to a bound that half an hour does not reach, at about
+1 KiB a change. In half an hour a leak of 120 KiB a minute is found.
 """
 
 import itertools
@@ -96,7 +100,7 @@ class Writer(threading.Thread):
             for words in (["create", f"soak-{at}"], ["delete", f"soak-{at}"]):
                 done = self.world.cli(node.number, "key", *words, check=False)
                 self.made, self.failed = self.made + (not done.returncode), self.failed + bool(done.returncode)
-            time.sleep(0.05 if time.time() < self.warm_until else 2)
+            time.sleep(0.05 if time.time() < self.warm_until else 5)
 
 
 def again(world, old):
@@ -144,7 +148,7 @@ def growth(samples, length):
         wrong = None
         if end > base * GROWTH + SLACK[key]:
             wrong = f"more than {GROWTH} x the base"
-        elif all(one < two for one, two in zip(between, between[1:])) and between[-1] > between[0] * CREEP:
+        elif all(one < two for one, two in zip(between, between[1:])) and between[-1] > between[0] * CREEP + SLACK[key] / 2:
             wrong = "it rises all the time"
         out[key] = {"base": base, "end": end, "parts": between, "times": round(end / base, 3) if base else None, "wrong": wrong}
     return out
