@@ -146,6 +146,7 @@ impl Node {
         let tls = boot.listen.tls.as_ref().map(|tls| server_tls("tls", tls)).transpose()?;
         let admin_tls = boot.listen.admin_tls.as_ref().map(|tls| server_tls("admin_tls", tls)).transpose()?;
         let metrics = Metrics::new();
+        metrics.watch_runtime("control", &tokio::runtime::Handle::current());
         let access_log = AccessLog::start(&destination(&boot.log.access), metrics.clone())?;
         let freshness = Arc::new(Freshness::new(clock::now(), None));
         let health = Arc::new(Health::new(freshness.clone(), limits(boot).in_flight));
@@ -156,7 +157,7 @@ impl Node {
                 (Cluster::start_local(keyring), None)
             }
             None => {
-                let peers = peers::start(boot, Arc::new(show_token_on_stderr)).await?;
+                let peers = peers::start(boot, Arc::new(show_token_on_stderr), &metrics).await?;
                 (peers.handle.clone(), Some(Arc::new(peers)))
             }
         };

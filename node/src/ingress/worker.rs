@@ -70,6 +70,7 @@ impl Worker {
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("troupe-blocking")
             .build()?;
+        house.metrics.watch_runtime("data", runtime.handle());
         let seats = Arc::<Seats>::default();
         let (served, seated) = (thread.clone(), seats.clone());
         let join = std::thread::Builder::new().name(format!("troupe-data-{index}")).spawn(move || {

@@ -30,6 +30,7 @@ use troupe_proto::id::NodeId;
 use crate::clock;
 use crate::config::Boot;
 use crate::gossip::{Beginning, Gossiping};
+use crate::telemetry::metrics::Metrics;
 use identity::Identity;
 use seek::Seeking;
 
@@ -142,16 +143,17 @@ pub type ShowToken = dyn Fn(&str) + Send + Sync;
 ///
 /// # Errors
 /// [`PeersError`]; nothing runs then.
-pub async fn start(boot: &Boot, show: Arc<ShowToken>) -> Result<Peers, PeersError> {
+pub async fn start(boot: &Boot, show: Arc<ShowToken>, metrics: &Arc<Metrics>) -> Result<Peers, PeersError> {
     let (ready, is_ready) = oneshot::channel();
     let (stop, told) = watch::channel(false);
-    let boot = boot.clone();
+    let (boot, metrics) = (boot.clone(), Arc::clone(metrics));
     // Load elsewhere must not stretch heartbeats.
     let thread = thread::Builder::new().name("troupe-raft".to_owned()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return drop(ready.send(Err(PeersError::Thread(error)))),
         };
+        metrics.watch_runtime("raft", runtime.handle());
         runtime.block_on(run(&boot, show, ready, told));
         runtime.shutdown_background();
     });

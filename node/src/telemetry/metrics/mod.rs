@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use troupe_proto::id::{ModelId, ProviderId, Revision};
 
 use super::record::Lost;
@@ -92,6 +93,7 @@ pub struct Metrics {
     panics: Counter,
     reloads: [Counter; RELOADS.len()],
     revision: AtomicU64,
+    runtimes: Mutex<Vec<(&'static str, Handle)>>,
 }
 
 impl Metrics {
@@ -111,6 +113,7 @@ impl Metrics {
             panics: Counter::default(),
             reloads: Default::default(),
             revision: AtomicU64::new(0),
+            runtimes: Mutex::default(),
         })
     }
 
@@ -119,6 +122,11 @@ impl Metrics {
         let shard = Arc::<thread::Shard>::default();
         lock(&self.shards).push(Arc::clone(&shard));
         ThreadMetrics::new(Arc::clone(self), shard)
+    }
+
+    /// Counts the tasks of a runtime from now on, together with those of others of that name.
+    pub fn watch_runtime(&self, name: &'static str, runtime: &Handle) {
+        lock(&self.runtimes).push((name, runtime.clone()));
     }
 
     /// Counts a client's connection, which is open until the guard is dropped.

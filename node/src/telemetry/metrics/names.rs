@@ -115,6 +115,7 @@ metrics! {
     GOSSIP_PUSHES = Counter "troupe_gossip_pushes_total" ["outcome"] "Urgent facts that this node pushed, those it had no room for, and the members that did not confirm one; gossip repairs that.";
     GOSSIP_FACTS = Counter "troupe_gossip_facts_total" ["outcome"] "Urgent facts that others pushed here.";
     GOSSIP_RESTARTS = Counter "troupe_gossip_restarts_total" [] "Times that gossip ended by a fault and was begun anew; each is a fault of this gateway.";
+    TASKS = Gauge "troupe_tasks" ["runtime"] "Tasks that have not ended: of connections and calls, of agreement, of everything else.";
     UPTIME = Gauge "troupe_uptime_seconds" [] "Time since this process began to serve metrics.";
     PROCESS_START = Gauge "process_start_time_seconds" [] "When the process started, in seconds since 1970.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" [] "CPU time the process has used, user and system.";
@@ -162,6 +163,7 @@ pub fn reference() -> String {
          | `what` of a word | `told`, `heard`, `stale` |\n\
          | `outcome` of a key check | `seen` (this node then knew all there was), `unseen` (nobody could be asked) |\n\
          | `code` | an error code; each has a page in [errors](../errors/README.md) |\n\
+         | `runtime` | `data` (all data threads), `raft`, `control` |\n\
          | `type` | `input`, `output`, `cached_read`, `cache_write`, `reasoning` |\n\
          | `direction` | `request`, `reply` |\n\
          | `direction` between nodes | `in`, `out`; of gossip `sent`, `received` |\n\

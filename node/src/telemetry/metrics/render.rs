@@ -84,6 +84,14 @@ impl Metrics {
 
     fn render_process(&self, text: &mut Text) {
         let uptime = clock::now().saturating_duration_since(self.started);
+        let mut tasks = BTreeMap::<&str, usize>::new();
+        for (name, runtime) in &*lock(&self.runtimes) {
+            *tasks.entry(name).or_default() += runtime.metrics().num_alive_tasks();
+        }
+        text.head(&names::TASKS);
+        for (name, count) in tasks {
+            text.sample(&names::TASKS, &[name], count);
+        }
         text.single(&names::UPTIME, Seconds(u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX)));
         text.single(&names::PROCESS_START, self.started_unix);
         if let Some(process) = Process::read() {

@@ -128,6 +128,22 @@ fn what_is_in_flight_or_open_is_counted_until_it_ends() {
     assert_eq!(value(&page, "troupe_connections_total").as_deref(), Some("1"));
 }
 
+#[tokio::test]
+async fn tasks_count_until_they_end_and_runtimes_of_one_name_count_together() {
+    let metrics = Metrics::new();
+    metrics.watch_runtime("data", &Handle::current());
+    metrics.watch_runtime("data", &Handle::current());
+    let tasks = || value(&metrics.render(&Learned::default()), r#"troupe_tasks{runtime="data"}"#);
+
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let task = tokio::spawn(ended);
+    assert_eq!(tasks().as_deref(), Some("2"));
+
+    end.send(()).unwrap();
+    task.await.unwrap().unwrap();
+    assert_eq!(tasks().as_deref(), Some("0"));
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn every_metric_is_rendered_with_help_and_type_even_before_the_first_request() {
