@@ -67,6 +67,9 @@ pub enum TlsError {
     /// TLS takes them for another reason not, such as a private key of another certificate.
     #[error("the certificates cannot be used")]
     Tls(#[source] rustls::Error),
+    /// It has ended, at this second since 1970: nobody would talk to the node any more.
+    #[error("the node's certificate has ended, at second {0} since 1970")]
+    Ended(i64),
     /// There are no files to read again.
     #[error("the certificates do not come from files")]
     NoFiles,
@@ -82,6 +85,7 @@ struct Current {
     server: Option<Arc<ServerConfig>>,
     client: Arc<ClientConfig>,
     expires_at: i64,
+    node_expires_at: i64,
     fingerprint: [u8; 32],
 }
 
@@ -119,31 +123,34 @@ impl Certificates {
         let verifier = Arc::new(Authority { trust: Trust::Fingerprint(fingerprint), provider: provider() });
         let client = client_builder(verifier)?.with_no_client_auth();
         let client = Arc::new(without_memory(client));
-        let current = Current { server: None, client, expires_at: i64::MAX, fingerprint };
+        let current = Current { server: None, client, expires_at: i64::MAX, node_expires_at: i64::MAX, fingerprint };
         Ok(Self { files: None, current: RwLock::new(Arc::new(current)) })
     }
 
-    /// Reads the files again. Connections that are open keep what they began with.
+    /// Reads the files again. Connections that are open keep what they began with. `now` is the second since 1970.
     ///
     /// # Errors
     /// [`TlsError`]; what was in force stays in force then.
-    pub fn reload(&self) -> Result<(), TlsError> {
+    pub fn reload(&self, now: i64) -> Result<(), TlsError> {
         let files = self.files.as_ref().ok_or(TlsError::NoFiles)?;
-        self.replace(Current::read(files)?);
-        Ok(())
+        self.replace(Current::read(files)?, now)
     }
 
-    /// Puts others in their place, as PEM.
+    /// Puts others in their place, as PEM. `now` is the second since 1970.
     ///
     /// # Errors
     /// [`TlsError`]; what was in force stays in force then.
-    pub fn reload_pem(&self, ca: &str, cert: &str, key: &str) -> Result<(), TlsError> {
-        self.replace(Current::parse(ca, cert, key)?);
-        Ok(())
+    pub fn reload_pem(&self, ca: &str, cert: &str, key: &str, now: i64) -> Result<(), TlsError> {
+        self.replace(Current::parse(ca, cert, key)?, now)
     }
 
-    fn replace(&self, current: Current) {
+    fn replace(&self, current: Current, now: i64) -> Result<(), TlsError> {
+        // An older file that was put back by mistake must not take the place of one that still counts.
+        if current.node_expires_at < now {
+            return Err(TlsError::Ended(current.node_expires_at));
+        }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+        Ok(())
     }
 
     fn current(&self) -> Arc<Current> {
@@ -153,6 +160,11 @@ impl Certificates {
     /// When the first of the certificates in force ends, in seconds since 1970.
     pub fn expires_at(&self) -> i64 {
         self.current().expires_at
+    }
+
+    /// When the node's own certificate ends, in seconds since 1970.
+    pub fn node_expires_at(&self) -> i64 {
+        self.current().node_expires_at
     }
 
     /// The SHA-256 of the authority's certificate.
@@ -224,6 +236,7 @@ impl Current {
             server: Some(Arc::new(server)),
             client: Arc::new(without_memory(client)),
             expires_at: expires_at.unwrap_or(i64::MAX),
+            node_expires_at: node.validity.until,
             fingerprint: authorities.first().map_or([0; 32], |authority| authority.fingerprint),
         })
     }

@@ -9,7 +9,7 @@ use troupe_cluster::Keyring;
 use troupe_cluster::storage::{DataDir, DirError};
 use troupe_cluster::transport::Certificates;
 use troupe_cluster::transport::ca::{self, Issuer};
-use troupe_cluster::transport::tls::Files;
+use troupe_cluster::transport::tls::{Files, TlsError};
 use troupe_proto::id::{ClusterId, NodeId};
 use troupe_proto::secret::Secret;
 
@@ -17,10 +17,13 @@ use super::{PeersError, causes, keep};
 use crate::clock;
 use crate::config::Boot;
 use crate::config::boot::{CERTIFICATE_FILE, PeerTls};
+use crate::config::spec_file::time_text;
 use crate::wiring;
 
 /// The key that a cluster of one makes for itself.
 const SEAL_KEY_FILE: &str = "seal-key";
+/// How long before its end a certificate is spoken of, in seconds: a week has a working day in it.
+const WARN_SECONDS: i64 = 7 * 86_400;
 
 /// Who this node is.
 pub(super) struct Identity {
@@ -78,6 +81,7 @@ impl Identity {
             this.certificates = Some(Arc::new(Certificates::joining(fingerprint).map_err(|error| tls(&error))?));
             this.requested = Some(Requested { secret, csr_pem, key_pem: Secret::new(key) });
         }
+        this.say_when_due(clock::unix_seconds());
         Ok(this)
     }
 
@@ -121,7 +125,8 @@ impl Identity {
     pub(super) fn certified(&self, cert: &str, ca: &str) -> Result<(), PeersError> {
         let (Some(asked), Some(certificates)) = (&self.requested, &self.certificates) else { return Ok(()) };
         let key = asked.key_pem.expose();
-        certificates.reload_pem(ca, cert, key).map_err(|error| PeersError::Tls(causes(&error)))?;
+        let taken_up = certificates.reload_pem(ca, cert, key, clock::unix_seconds());
+        taken_up.map_err(|error| PeersError::Tls(told(&error)))?;
         // The certificate last: with it, the three are complete.
         keep(&self.files.ca, ca)?;
         keep(&self.files.key, key)?;
@@ -144,15 +149,92 @@ impl Identity {
             None if self.files.cert.exists() => kept(&self.files),
             None => return,
         };
+        let now = clock::unix_seconds();
         let done = texts.and_then(|[ca, cert, key]| {
-            certificates.reload_pem(ca.expose(), cert.expose(), key.expose()).map_err(|error| causes(&error))
+            certificates.reload_pem(ca.expose(), cert.expose(), key.expose(), now).map_err(|error| told(&error))
         });
         match done {
             Ok(()) => {
                 tracing::info!(expires = certificates.expires_at(), "certificates for other nodes were read again")
             }
-            Err(error) => tracing::error!(%error, "certificates for other nodes cannot be used, those in force stay"),
+            Err(error) => {
+                let file = self.place_of("cert");
+                tracing::error!(%error, file, "certificates for other nodes cannot be used, those in force stay");
+            }
         }
+        self.say_when_due(now);
+    }
+
+    /// Says that the certificates in force have ended, or soon will. A node whose certificate has ended starts all the
+    /// same: it may serve by what it holds, and takes a renewed one up without a restart.
+    fn say_when_due(&self, now: i64) {
+        match self.due(now) {
+            Some(Due { text, has_ended: true }) => tracing::error!("{text}"),
+            Some(Due { text, has_ended: false }) => tracing::warn!("{text}"),
+            None => {}
+        }
+    }
+
+    /// What to say of the certificates in force.
+    fn due(&self, now: i64) -> Option<Due> {
+        let certificates = self.certificates.as_ref()?;
+        let (first, node) = (certificates.expires_at(), certificates.node_expires_at());
+        if first > now.saturating_add(WARN_SECONDS) {
+            return None;
+        }
+        let (whose, file, renew) = match node == first {
+            true => {
+                ("this node's certificate", "cert", "`troupe cert issue --ca DIR --name NAME --out DIR` makes another")
+            }
+            false => (
+                "the authority's certificate",
+                "ca",
+                "`troupe ca init --out DIR` makes another authority, and each node's `ca` names both while certificates change",
+            ),
+        };
+        let place = self.place_of(file);
+        let has_ended = first < now;
+        let (tense, hint) = match has_ended {
+            true => ("ended", ": no other node talks to this one"),
+            false => ("ends", ": from then on no other node talks to this one"),
+        };
+        let text = format!(
+            "{whose} {place} {tense} at {}{hint}; {renew}, and one put in its place is taken up within a minute",
+            time_text(first)
+        );
+        Some(Due { text, has_ended })
+    }
+
+    /// Where a certificate is kept: `ca` or `cert`.
+    fn place_of(&self, which: &str) -> String {
+        let (given, kept) = match which {
+            "ca" => (self.given.as_ref().map(|given| &given.ca), &self.files.ca),
+            _ => (self.given.as_ref().map(|given| &given.cert), &self.files.cert),
+        };
+        match given {
+            None => kept.display().to_string(),
+            Some(given) => {
+                given.file().map_or_else(|| format!("cluster.tls.{which}"), |path| path.display().to_string())
+            }
+        }
+    }
+}
+
+/// Certificates whose end is near or over.
+#[derive(Debug)]
+struct Due {
+    text: String,
+    has_ended: bool,
+}
+
+/// Why certificates cannot be used, with times as people write them.
+fn told(error: &TlsError) -> String {
+    match error {
+        TlsError::Ended(at) => format!(
+            "the node's certificate ended at {}; `troupe cert issue --ca DIR --name NAME --out DIR` makes another",
+            time_text(*at)
+        ),
+        other => causes(other),
     }
 }
 
@@ -218,6 +300,41 @@ mod tests {
         assert_eq!(keyring(&boot, dir.path()).unwrap().current(), first);
     }
 
+    fn identity(dir: &Path, certificates: &Arc<Certificates>, files: Files) -> Identity {
+        Identity {
+            dir: Mutex::new(DataDir::open(&dir.join("data"), NodeId(1)).unwrap()),
+            certificates: Some(Arc::clone(certificates)),
+            given: None,
+            requested: None,
+            files,
+            issuer: None,
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_within_a_week_is_spoken_of_with_its_file_its_date_and_what_to_do() {
+        let now = 1_800_000_000;
+        let made = ca::found("CA", ca::Validity::days(now, 10)).unwrap();
+        let issuer = Issuer::read(&made.cert, &made.key).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let files = Files { ca: at("peer-ca.crt"), cert: at(CERTIFICATE_FILE), key: at("peer.key") };
+        let node = issuer.issue("gw-1", &[], None, ca::Validity::days(now, 9)).unwrap();
+        let certificates = Arc::new(Certificates::from_pem(&made.cert, &node.cert, &node.key).unwrap());
+        let identity = identity(dir.path(), &certificates, files.clone());
+        let day = |days: i64| identity.due(now + days * 86_400);
+
+        assert!(day(1).is_none());
+        let soon = day(3).unwrap();
+        assert!(!soon.has_ended, "{soon:?}");
+        let ended = identity.due(now + 9 * 86_400 + 1).unwrap();
+        assert!(ended.has_ended, "{ended:?}");
+        for due in [soon, ended] {
+            let words = [files.cert.to_str().unwrap(), "2027-01-24T08:00:00Z", "troupe cert issue"];
+            assert!(words.iter().all(|word| due.text.contains(word)), "{}", due.text);
+        }
+    }
+
     #[tokio::test]
     async fn renewed_certificates_are_taken_up_by_the_timer_alone() {
         let now = clock::unix_seconds();
@@ -226,23 +343,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let files = Files { ca: at("peer-ca.crt"), cert: at(CERTIFICATE_FILE), key: at("peer.key") };
-        let write = |days| {
-            let node = issuer.issue("gw-1", &[], None, ca::Validity::days(now, days)).unwrap();
+        let write_valid = |validity| {
+            let node = issuer.issue("gw-1", &[], None, validity).unwrap();
             for (path, text) in [(&files.ca, &made.cert), (&files.cert, &node.cert), (&files.key, &node.key)] {
                 std::fs::write(path, text).unwrap();
             }
         };
+        let write = |days| write_valid(ca::Validity::days(now, days));
         write(1);
         let certificates = Arc::new(Certificates::load(files.clone()).unwrap());
-        let data_dir = DataDir::open(&at("data"), NodeId(1)).unwrap();
-        let identity = Identity {
-            dir: Mutex::new(data_dir),
-            certificates: Some(Arc::clone(&certificates)),
-            given: None,
-            requested: None,
-            files: files.clone(),
-            issuer: None,
-        };
+        let identity = identity(dir.path(), &certificates, files.clone());
         let until = |days: i64| now + days * 86_400;
         let ends = |at: i64| {
             let certificates = &certificates;
@@ -258,6 +368,11 @@ mod tests {
             // Half a renewal is none: what is in force stays.
             std::fs::write(&files.key, "half").unwrap();
             sleep(Duration::from_millis(20)).await;
+            assert_eq!(certificates.expires_at(), until(1));
+            // Nor is one that has ended, put back by mistake.
+            let ended = ca::Validity { from: now - 7200, until: now - 60 };
+            write_valid(ended);
+            identity.refresh();
             assert_eq!(certificates.expires_at(), until(1));
             write(5);
             ends(until(5)).await;

@@ -13,9 +13,11 @@ async fn certificates_are_reloaded_without_a_dropped_call_and_an_expired_one_is_
         tokio::spawn(async move { transport.call(NodeId(2), &to, Class::Forward, b"wait".to_vec(), SOON).await })
     };
     eventually("it is served", || b.service.waiting.load(Ordering::SeqCst) == 1).await;
-    let reload = |validity| {
+    let reload = |validity: Validity| {
         let node = authority.issuer.issue("again", &[], None, validity).unwrap();
-        a_tls.reload_pem(&authority.made.cert, &node.cert, &node.key).unwrap();
+        // It counted when it was taken up.
+        let then = validity.until.min(now());
+        a_tls.reload_pem(&authority.made.cert, &node.cert, &node.key, then).unwrap();
     };
 
     reload(Validity::days(now(), 2));
@@ -48,15 +50,19 @@ async fn certificates_that_cannot_be_used_are_named_and_leave_the_old_ones_in_fo
     let before = tls.expires_at();
     let ca = &authority.made.cert;
     use tls::TlsError;
+    let ended = Validity { from: now() - 3000, until: now() - 1 };
+    let old = authority.issuer.issue("n", &[], None, ended).unwrap();
 
-    assert!(matches!(tls.reload_pem("", &node.cert, &node.key), Err(TlsError::Ca(_))));
-    assert!(matches!(tls.reload_pem(&node.cert, &node.cert, &node.key), Err(TlsError::Ca(_))));
-    assert!(matches!(tls.reload_pem(ca, "", &node.key), Err(TlsError::Certificate(_))));
-    assert!(matches!(tls.reload_pem(ca, &node.cert, ""), Err(TlsError::Key(_))));
-    assert!(matches!(tls.reload_pem(ca, &node.cert, &stranger.key), Err(TlsError::Tls(_))));
-    assert!(matches!(tls.reload_pem(ca, &stranger.cert, &stranger.key), Err(TlsError::Untrusted)));
-    assert!(matches!(tls.reload_pem(ca, ca, &authority.made.key), Err(TlsError::NotNode)));
-    assert!(matches!(tls.reload(), Err(TlsError::NoFiles)));
+    assert!(matches!(tls.reload_pem("", &node.cert, &node.key, now()), Err(TlsError::Ca(_))));
+    assert!(matches!(tls.reload_pem(&node.cert, &node.cert, &node.key, now()), Err(TlsError::Ca(_))));
+    assert!(matches!(tls.reload_pem(ca, "", &node.key, now()), Err(TlsError::Certificate(_))));
+    assert!(matches!(tls.reload_pem(ca, &node.cert, "", now()), Err(TlsError::Key(_))));
+    assert!(matches!(tls.reload_pem(ca, &node.cert, &stranger.key, now()), Err(TlsError::Tls(_))));
+    assert!(matches!(tls.reload_pem(ca, &stranger.cert, &stranger.key, now()), Err(TlsError::Untrusted)));
+    assert!(matches!(tls.reload_pem(ca, ca, &authority.made.key, now()), Err(TlsError::NotNode)));
+    let renewed = tls.reload_pem(ca, &old.cert, &old.key, now());
+    assert!(matches!(renewed, Err(TlsError::Ended(at)) if at == ended.until), "{renewed:?}");
+    assert!(matches!(tls.reload(now()), Err(TlsError::NoFiles)));
     assert_eq!(tls.expires_at(), before);
 }
 
@@ -77,11 +83,11 @@ async fn certificates_are_read_again_from_their_files() {
     let first = tls.expires_at();
 
     write(2);
-    tls.reload().unwrap();
+    tls.reload(now()).unwrap();
 
     assert!(tls.expires_at() > first + 80_000);
     std::fs::remove_file(path("peer.key")).unwrap();
-    assert!(matches!(tls.reload(), Err(tls::TlsError::File { path, .. }) if path == files.key));
+    assert!(matches!(tls.reload(now()), Err(tls::TlsError::File { path, .. }) if path == files.key));
 }
 
 #[tokio::test]

@@ -63,6 +63,11 @@ pub const CERTIFICATE_FILE: &str = "peer.crt";
 const PEM_BYTES: u64 = 1 << 20;
 
 impl Pem {
+    /// Where it came from; `None` where it was given as it stands.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// What its file says now.
     ///
     /// # Errors
