@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use troupe_proto::id::{ClusterId, NodeId};
 
+use crate::transport::Rejected;
+
 /// A node that belongs to no cluster yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Newcomer {
@@ -84,13 +86,56 @@ pub enum Waiting {
         /// How many form the cluster.
         expect: u32,
     },
+    /// Somebody of `join` wants no connection with it, and so it cannot be asked whose it is.
+    #[error("{at} and this node refuse each other: {why}{}", what_to_do(*why))]
+    Refused {
+        /// Where that is.
+        at: String,
+        /// What one of the two said.
+        why: Rejected,
+    },
     /// Those who met belong to different clusters.
     #[error("the nodes of `join` belong to different clusters, {0} and {1}: name nodes of one only")]
     TwoClusters(ClusterId, ClusterId),
 }
 
-/// Decides.
-pub(super) fn decide(me: &Newcomer, met: &[Met]) -> Step {
+/// What an operator does about a refusal, as the end of a sentence.
+const fn what_to_do(why: Rejected) -> &'static str {
+    match why {
+        Rejected::ForeignSealKey => "; give both the same cluster.seal_key",
+        Rejected::CertificateExpired => {
+            "; look at the dates of both certificates (`troupe cert show`) and at the clocks of both machines"
+        }
+        Rejected::CertificateUntrusted => {
+            "; both need certificates of one authority, and a join token is good in the cluster that made it only"
+        }
+        Rejected::CertificateForeign => "; give this node a certificate of its own (`troupe cert issue`)",
+        Rejected::NoCertificate => "; give this node a certificate (`troupe cert issue`) or a join token",
+        Rejected::Tls => "; does one of them speak without TLS (cluster.plain)?",
+        Rejected::ForeignCluster
+        | Rejected::WrongNode
+        | Rejected::OwnId
+        | Rejected::Version
+        | Rejected::Superseded
+        | Rejected::Malformed
+        | Rejected::TooLarge
+        | Rejected::Slow
+        | Rejected::Busy => "",
+    }
+}
+
+/// Decides. `refused` are those of `join` that could not be asked because one of the two sides wants no connection: as
+/// long as somebody else can be asked they do not matter, and else they are what there is to say.
+pub(super) fn decide(me: &Newcomer, met: &[Met], refused: &[(String, Rejected)]) -> Step {
+    match (meet(me, met), refused) {
+        (Step::Wait(Waiting::ForCluster | Waiting::ForOthers { .. }), [(at, why), ..]) => {
+            Step::Wait(Waiting::Refused { at: at.clone(), why: *why })
+        }
+        (step, _) => step,
+    }
+}
+
+fn meet(me: &Newcomer, met: &[Met]) -> Step {
     let clusters: BTreeSet<ClusterId> = met.iter().filter_map(|met| met.cluster).collect();
     let mut clusters = clusters.into_iter();
     match (clusters.next(), clusters.next()) {
@@ -163,7 +208,7 @@ mod tests {
     fn of_those_expected_one_forms_the_cluster_and_the_others_wait_for_it() {
         let steps = [1, 2, 3].map(|id| {
             let others: Vec<Met> = [1, 2, 3].iter().filter(|o| **o != id).map(|o| met(*o, Some(3))).collect();
-            decide(&me(id, Some(3)), &others)
+            decide(&me(id, Some(3)), &others, &[])
         });
 
         let voters = [1, 2, 3].map(|id| (NodeId(id), format!("gw-{id}:1"))).into();
@@ -174,7 +219,7 @@ mod tests {
 
     #[test]
     fn nothing_is_formed_by_too_few_too_many_or_by_nodes_that_were_told_different_numbers() {
-        let decide = |met: &[Met]| decide(&me(1, Some(3)), met);
+        let decide = |met: &[Met]| decide(&me(1, Some(3)), met, &[]);
 
         assert_eq!(decide(&[met(2, Some(3))]), Step::Wait(Waiting::ForOthers { met: 2, expect: 3 }));
         let four: Vec<Met> = [2, 3, 4].map(|id| met(id, Some(3))).into();
@@ -187,14 +232,14 @@ mod tests {
     fn a_node_that_is_alone_forms_a_cluster_of_one_and_one_that_was_told_of_others_does_not() {
         let single = Newcomer { has_others: false, ..me(1, None) };
 
-        assert_eq!(decide(&single, &[]), Step::Form([(NodeId(1), "gw-1:1".to_owned())].into()));
-        assert_eq!(decide(&me(1, None), &[met(2, Some(3))]), Step::Wait(Waiting::ForCluster));
-        assert_eq!(decide(&me(1, Some(1)), &[]), Step::Form([(NodeId(1), "gw-1:1".to_owned())].into()));
+        assert_eq!(decide(&single, &[], &[]), Step::Form([(NodeId(1), "gw-1:1".to_owned())].into()));
+        assert_eq!(decide(&me(1, None), &[met(2, Some(3))], &[]), Step::Wait(Waiting::ForCluster));
+        assert_eq!(decide(&me(1, Some(1)), &[], &[]), Step::Form([(NodeId(1), "gw-1:1".to_owned())].into()));
     }
 
     #[test]
     fn a_cluster_that_exists_is_entered_or_adopted_never_formed_again() {
-        let decide = |met: &[Met]| decide(&me(1, Some(3)), met);
+        let decide = |met: &[Met]| decide(&me(1, Some(3)), met, &[]);
 
         assert_eq!(
             decide(&[met(2, Some(3)), inside(3, 7, &[2, 3, 4])]),
@@ -206,10 +251,26 @@ mod tests {
     }
 
     #[test]
+    fn a_newcomer_that_is_refused_says_by_whom_and_why_and_not_that_a_cluster_should_be_formed() {
+        let why = Rejected::CertificateUntrusted;
+        let refused = [("gw-2:1".to_owned(), why), ("gw-3:1".to_owned(), Rejected::Busy)];
+        let told = Step::Wait(Waiting::Refused { at: "gw-2:1".to_owned(), why });
+
+        assert_eq!(decide(&me(1, None), &[], &refused), told);
+        assert_eq!(decide(&me(1, Some(3)), &[met(3, Some(3))], &refused), told);
+        // Who can be asked counts for more.
+        let door = decide(&me(1, None), &[inside(3, 7, &[3])], &refused);
+        assert_eq!(door, Step::Enter(ClusterId(7), vec!["gw-3:1".to_owned()]));
+        let text = Waiting::Refused { at: "gw-2:1".to_owned(), why }.to_string();
+        assert!(text.starts_with("gw-2:1 and this node refuse each other: the certificate is not"), "{text}");
+        assert!(!text.contains("bootstrap_expect"), "{text}");
+    }
+
+    #[test]
     fn a_member_without_a_certificate_asks_for_it_again_at_any_door() {
         let me = Newcomer { lacks_certificate: true, ..me(1, None) };
 
-        let step = super::decide(&me, &[inside(2, 7, &[1, 2, 3]), inside(3, 7, &[1, 2, 3])]);
+        let step = super::decide(&me, &[inside(2, 7, &[1, 2, 3]), inside(3, 7, &[1, 2, 3])], &[]);
 
         assert_eq!(step, Step::Enter(ClusterId(7), vec!["gw-2:1".to_owned(), "gw-3:1".to_owned()]));
     }

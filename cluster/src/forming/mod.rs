@@ -94,8 +94,8 @@ impl Seeker {
         let mut said = None;
         let mut rounds = 0_u32;
         loop {
-            let met = self.meet().await;
-            match decide(&self.me, &met) {
+            let (met, refused) = self.meet().await;
+            match decide(&self.me, &met, &refused) {
                 Step::Form(voters) => return Ok(found.form(voters).await?),
                 Step::Adopt(cluster) => {
                     found.adopt(cluster)?;
@@ -109,7 +109,11 @@ impl Seeker {
                 }
                 Step::Wait(waiting) => {
                     if said.as_ref() != Some(&waiting) || rounds.is_multiple_of(SAY_EVERY) {
-                        tracing::info!("no cluster yet: {waiting}");
+                        match &waiting {
+                            // Waiting alone does not end it.
+                            Waiting::Refused { .. } => tracing::warn!("no cluster yet: {waiting}"),
+                            other => tracing::info!("no cluster yet: {other}"),
+                        }
                         said = Some(waiting);
                     }
                 }
@@ -151,12 +155,13 @@ impl Seeker {
         self.join.iter().filter(|address| **address != self.me.peer)
     }
 
-    /// Asks everybody; whoever does not answer is asked again in the next round.
-    async fn meet(&self) -> Vec<Met> {
-        let Ok(ask) = wire::encode(&Ask::Meet { expect: self.me.expect }) else { return Vec::new() };
+    /// Asks everybody; whoever does not answer is asked again in the next round. Also gives who could not be asked because
+    /// of a refusal.
+    async fn meet(&self) -> (Vec<Met>, Vec<(String, Rejected)>) {
+        let (mut met, mut refused) = (Vec::<Met>::new(), Vec::new());
+        let Ok(ask) = wire::encode(&Ask::Meet { expect: self.me.expect }) else { return (met, refused) };
         let calls = self.others().map(|address| self.transport.ask(address, ask.clone(), MEET_WITHIN));
-        let mut met: Vec<Met> = Vec::new();
-        for answer in join_all(calls).await {
+        for (address, answer) in self.others().zip(join_all(calls).await) {
             match answer.map(|(hello, body)| (hello, wire::decode(&body))) {
                 Ok((hello, Ok(Answer::Met { expect, members }))) => {
                     let Hello { node, peer, cluster, .. } = hello;
@@ -169,10 +174,11 @@ impl Seeker {
                 Err(CallError::Refused(Rejected::OwnId)) => {}
                 Ok((_, Ok(other))) => tracing::warn!(?other, "a node of `join` does not say who it is"),
                 Ok((_, Err(error))) => tracing::warn!(%error, "a node of `join` cannot be understood"),
+                Err(CallError::Refused(why)) => refused.push((address.clone(), why)),
                 Err(error) => tracing::debug!(%error, "a node of `join` does not answer"),
             }
         }
-        met
+        (met, refused)
     }
 
     /// Tries one door after the other. Those of members that cannot do it are no reason to give up, unless there are no

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Exit;
@@ -53,6 +53,7 @@ pub(super) async fn until_told(node: Node, supervisor: &Supervisor) -> anyhow::R
     let mut hangup = signal(SignalKind::hangup())?;
     let actors = node.house.actors.clone();
     supervisor.ready();
+    let mut last_word = None;
     let exit = loop {
         tokio::select! {
             () = supervisor.live() => {}
@@ -61,6 +62,7 @@ pub(super) async fn until_told(node: Node, supervisor: &Supervisor) -> anyhow::R
             _ = interrupt.recv() => break Exit::Ok,
             why = node.lost_consensus() => {
                 tracing::error!(why, "this node cannot take part, it leaves");
+                last_word = Some(why);
                 break Exit::Failed;
             }
             () = node.left() => {
@@ -95,7 +97,11 @@ pub(super) async fn until_told(node: Node, supervisor: &Supervisor) -> anyhow::R
         () = node.drain(async { drop(second.await) }) => {}
         () = supervisor.live() => {}
     }
-    Ok(exit)
+    // Said again at the very end, where whoever looks for it looks first: the drain has said much since.
+    match last_word {
+        Some(why) => Err(anyhow!("this node cannot take part: {why}")),
+        None => Ok(exit),
+    }
 }
 
 /// Ends the process if it has not ended by itself some time after `at_most`, or after it was told to hurry: whatever

@@ -93,6 +93,15 @@ impl Seeking {
 
     /// Finds its cluster, tells it of itself, and keeps its certificates up to date for as long as it runs.
     pub(super) async fn run(self) {
+        let identity = Arc::clone(&self.finder.identity);
+        tokio::select! {
+            () = self.take_part() => {}
+            // From the first moment on: one that has ended may be what keeps it out.
+            () = identity.keep_certificates(REFRESH_EVERY) => {}
+        }
+    }
+
+    async fn take_part(self) {
         let (_, _, known) = self.finder.identity.who();
         if known.is_none()
             && let Err(error) = self.seek().await
@@ -103,13 +112,12 @@ impl Seeking {
         self.settle(known.is_none()).await;
         let (_, _, cluster) = self.finder.identity.who();
         let seeker = self.seeker();
-        let look = async {
-            while let Some(cluster) = cluster {
+        loop {
+            if let Some(cluster) = cluster {
                 seeker.look_around(cluster).await;
-                sleep(LOOK_EVERY).await;
             }
-        };
-        tokio::join!(look, self.finder.identity.keep_certificates(REFRESH_EVERY));
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     fn seeker(&self) -> Seeker {
