@@ -280,9 +280,9 @@ async fn a_start_that_fails_says_what_to_do() {
     assert_eq!(said.matches("No such file").count(), 1, "{said}");
     let said = site.fails(&serve(&["--spec", "absent.toml"]), 1).await;
     assert!(said.contains("absent.toml"), "{said}");
-    let said = site.fails(&serve(&["--limits-body-bytes", "many"]), 1).await;
+    let said = site.fails(&serve(&["--limits-body-bytes", "many"]), 2).await;
     assert!(said.contains("limits-body-bytes") && said.contains("many"), "{said}");
-    let said = site.fails(&serve(&["--cluster-join", "gw-1:8082"]), 1).await;
+    let said = site.fails(&serve(&["--cluster-join", "gw-1:8082"]), 2).await;
     assert!(said.contains("cluster-join") && said.contains("certificates"), "{said}");
 }
 
@@ -313,7 +313,7 @@ async fn a_wrong_file_is_told_by_line_with_the_nearest_name() {
             assert!(words.iter().all(|word| said.contains(word)) && !said.contains("sk-written-down"), "{said}");
         }
     }
-    let said = site.fails(&["serve", "--config", "cluster.toml"], 1).await;
+    let said = site.fails(&["serve", "--config", "cluster.toml"], 2).await;
     assert!(said.contains("cluster.toml:") && said.contains("certificates"), "{said}");
 }
 
@@ -348,9 +348,23 @@ async fn what_is_not_understood_is_a_2_and_help_and_version_are_a_0() {
         &["serve", "--no-such-flag"],
         &["config", "validate"],
         &["config", "validate", "-o", "xml", "--spec", "spec.toml"],
+        &["cluster", "token", "--expires-in", "abc"],
+        &["cluster", "token", "--expires-in", "0s"],
+        &["key", "create", "k", "--expires", "tomorrow"],
+        &["token", "create", "t", "--role", "viewer", "--expires", "0s"],
+        &["node", "drain", "--wait", "soon"],
     ] {
         let said = site.fails(arguments, 2).await;
         assert!(said.contains("Usage") || said.contains("--help"), "{arguments:?}: {said}");
+    }
+    site.write("typo.toml", "[providers.o\n");
+    for (arguments, words) in [
+        (&["apply", "-f", "none.toml"][..], "none.toml"),
+        (&["diff", "-f", "typo.toml"], "typo.toml:1"),
+        (&["key", "list", "--admin-token-file", "none"], "none"),
+    ] {
+        let said = site.fails(arguments, 2).await;
+        assert!(said.contains(words), "{arguments:?}: {said}");
     }
     for arguments in [&["--version"][..], &["--help"], &["serve", "--help"]] {
         let (code, out, err) = site.run(arguments).await;

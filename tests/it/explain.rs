@@ -102,7 +102,7 @@ async fn what_goes_wrong_is_told_with_what_to_do() {
 
     let said = site.fails(&["route", "explain", "gpt-4", "--admin-url", &url], 3).await;
     assert!(said.contains("did you mean \"gpt-4o\"?"), "{said}");
-    let said = site.fails(&[&ask[..], &["--key", "ap", "--admin-url", &url]].concat(), 1).await;
+    let said = site.fails(&[&ask[..], &["--key", "ap", "--admin-url", &url]].concat(), 2).await;
     assert!(said.contains("no virtual key \"ap\"") && said.contains("\"app\""), "{said}");
     let said = site.fails(&[&ask[..], &["--admin-token-file", "wrong-token", "--admin-url", &url]].concat(), 1).await;
     assert!(said.contains("wrong-token") && !said.contains("adm-wrong"), "{said}");

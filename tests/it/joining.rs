@@ -159,7 +159,7 @@ async fn who_has_no_right_to_join_is_kept_out_and_told_why() {
     let flags = crew.joining(bare);
     crew.nodes[bare].flags = Some(flags);
     crew.run(bare);
-    assert_eq!(crew.ends(bare).await, Some(1));
+    assert_eq!(crew.ends(bare).await, Some(2));
     assert!(crew.log(bare).contains("join_token"), "{}", crew.log(bare));
 
     // A token that nobody made.

@@ -184,7 +184,12 @@ impl Call<'_> {
         }
         // A node's own token is another name at each node; a call that is tried again at the next one is the same call.
         let asker = self.asker.name.split_once(':').map_or(self.asker.name.as_str(), |(kind, _)| kind);
-        let idempotency = text(&IDEMPOTENCY_KEY).map(|key| {
+        let named = text(&IDEMPOTENCY_KEY);
+        if named.as_ref().is_some_and(|key| key.trim().is_empty()) {
+            let detail = "Idempotency-Key is empty: give each change a name of its own, or leave it out";
+            return Err(Failure::new(ErrorCode::InvalidField, detail));
+        }
+        let idempotency = named.map(|key| {
             let mut hash = Sha256::new();
             for part in [asker.as_bytes(), self.what.as_bytes(), key.as_bytes(), &self.body] {
                 hash.update(part.len().to_le_bytes());

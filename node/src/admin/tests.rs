@@ -506,6 +506,7 @@ async fn a_join_token_is_made_as_its_body_says_and_once_by_its_name() {
     ] {
         assert_eq!(make("", wrong.clone()).await.status, 400, "{wrong}");
     }
+        json!({"expires_in": "0s"}),
 
     let named = "idempotency-key: 7\r\n";
     let (first, second) = (make(named, json!({})).await, make(named, json!({})).await);
@@ -524,6 +525,19 @@ async fn lists_come_in_pages_that_hold_each_name_once() {
     let admin = start(Some(TOKEN)).await;
     let keys: serde_json::Map<String, Value> = (0..25).map(|n| (format!("k{n:02}"), json!({}))).collect();
     admin.call("POST", "/admin/v1/apply", "", json!({ "keys": keys })).await;
+#[tokio::test]
+async fn an_empty_name_of_a_change_is_refused() {
+    let admin = start(Some(TOKEN)).await;
+
+    for empty in ["idempotency-key:\r\n", "idempotency-key:   \r\n"] {
+        let told = admin.call("PUT", "/admin/v1/keys/k", empty, json!({})).await;
+        assert_eq!((told.status, &told.body["code"]), (400, &"invalid_field".into()), "{}", told.body);
+        assert!(told.body["detail"].as_str().unwrap().contains("Idempotency-Key is empty"), "{}", told.body);
+    }
+
+    assert_eq!(admin.call("PUT", "/admin/v1/keys/k", "idempotency-key: 1\r\n", json!({})).await.status, 201);
+}
+
 
     let mut names = Vec::new();
     let mut after = String::new();

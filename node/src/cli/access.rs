@@ -104,8 +104,8 @@ impl AdminError {
     /// The program's exit code.
     pub(super) const fn exit(&self) -> Exit {
         match self {
-            Self::Url { .. } | Self::Token(_) | Self::Usage(_) => Exit::Usage,
-            Self::File { .. } | Self::Foreign { .. } | Self::Unauthorized { .. } | Self::Refused(_) => Exit::Failed,
+            Self::Url { .. } | Self::File { .. } | Self::Token(_) | Self::Usage(_) => Exit::Usage,
+            Self::Foreign { .. } | Self::Unauthorized { .. } | Self::Refused(_) => Exit::Failed,
             Self::NotFound(_) => Exit::NotFound,
             Self::Conflict(_) => Exit::Conflict,
             Self::Unreachable { .. } | Self::NoQuorum(_) => Exit::Unreachable,
@@ -455,9 +455,10 @@ fn read_answer(status: StatusCode, body: &[u8], url: String, token: String) -> R
         (StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED, Some((_, detail))) => {
             Err(AdminError::Conflict(detail))
         }
-        (_, Some((code, detail))) if code == "no_leader" || code == "outcome_unknown" => {
+        (_, Some((code, detail))) if ["no_leader", "outcome_unknown", "consensus_stopped"].contains(&code.as_str()) => {
             Err(AdminError::NoQuorum(detail))
         }
+        (StatusCode::BAD_REQUEST, Some((_, detail))) => Err(AdminError::Usage(detail)),
         (_, Some((_, detail))) => Err(AdminError::Refused(detail)),
         (_, None) => Err(AdminError::Foreign { url, problem: format!("it answered {status}") }),
     }
@@ -487,7 +488,8 @@ mod tests {
         assert_eq!(answer(412, &problem("revision_changed")), Err(Exit::Conflict));
         assert_eq!(answer(503, &problem("no_leader")), Err(Exit::Unreachable));
         assert_eq!(answer(503, &problem("overloaded")), Err(Exit::Failed));
-        assert_eq!(answer(400, &problem("invalid_field")), Err(Exit::Failed));
+        assert_eq!(answer(503, &problem("consensus_stopped")), Err(Exit::Unreachable));
+        assert_eq!(answer(400, &problem("invalid_field")), Err(Exit::Usage));
     }
 
     #[test]

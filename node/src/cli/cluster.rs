@@ -6,6 +6,7 @@ use serde_json::Value;
 use troupe_cluster::backup;
 
 use super::access::Ask;
+use super::key::span;
 use super::output::{Output, table};
 use super::print::{Asking, Changing, items, talk, text};
 use super::{Exit, rolling, snapshot};
@@ -60,7 +61,7 @@ pub(super) struct Status {
 #[derive(Args)]
 pub(super) struct Token {
     /// How long it works.
-    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = span)]
     expires_in: String,
     #[command(flatten)]
     changing: Changing,

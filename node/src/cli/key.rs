@@ -37,7 +37,7 @@ pub(super) struct Create {
     #[arg(long = "model", value_name = "PATTERN")]
     models: Vec<String>,
     /// When it stops working: a time such as 2027-01-01T00:00:00Z, or a span from now such as 30d. Default: never.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = when)]
     expires: Option<String>,
     /// A word of your own; may be given several times.
     #[arg(long, value_name = "NAME=WORD")]
@@ -97,6 +97,26 @@ fn fields(args: &Create) -> Result<Value, AdminError> {
         body["pin"] = true.into();
     }
     Ok(body)
+}
+
+/// A span of time that is longer than none.
+pub(super) fn span(text: &str) -> Result<String, String> {
+    match text.parse::<Wait>() {
+        Ok(wait) if wait.0.is_zero() => Err("it is longer than no time at all".to_owned()),
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A time, or a span from now.
+pub(super) fn when(text: &str) -> Result<String, String> {
+    match (span(text), text.parse::<jiff::Timestamp>()) {
+        (Err(problem), Err(_)) if text.parse::<Wait>().is_ok() => Err(problem),
+        (Err(_), Err(_)) => {
+            Err("it is a time with its zone, such as 2027-01-01T00:00:00Z, or a span such as 30d".to_owned())
+        }
+        (Ok(_), _) | (_, Ok(_)) => Ok(text.to_owned()),
+    }
 }
 
 /// A time, or a span from now, as a time.

@@ -175,8 +175,17 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             say(&mut std::io::stderr().lock(), &format!("error: {}\n", told(&error)));
-            error.downcast_ref().map_or(Exit::Failed, access::AdminError::exit).into()
+            exit_of(&error).into()
         }
+    }
+}
+
+/// What an error comes to. What the command line says, and what a file says that it names, is to be understood.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    match (error.downcast_ref::<access::AdminError>(), error.downcast_ref::<crate::config::ConfigError>()) {
+        (Some(error), _) => error.exit(),
+        (None, Some(_)) => Exit::Usage,
+        (None, None) => Exit::Failed,
     }
 }
 

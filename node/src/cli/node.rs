@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Exit;
 use super::access::Ask;
+use super::key::span;
 use super::print::{Asking, Changing, talk, text};
 use crate::clock;
 
@@ -29,7 +30,7 @@ pub(super) struct Drain {
     #[arg(long)]
     stop: bool,
     /// Waits until everybody is gone who was there; exits with 6 if somebody stays for longer.
-    #[arg(long, value_name = "DURATION", conflicts_with = "stop", num_args = 0..=1, default_missing_value = "5m")]
+    #[arg(long, value_name = "DURATION", conflicts_with = "stop", num_args = 0..=1, default_missing_value = "5m", value_parser = span)]
     wait: Option<String>,
     #[command(flatten)]
     changing: Changing,

@@ -11,6 +11,7 @@ use troupe_proto::unit::Wait;
 use super::Exit;
 use super::access::{Access, Ask};
 use super::cluster::{CONFIRMED_MS, human_members};
+use super::key::span;
 use super::print::{Changing, items, talk, text};
 use crate::clock;
 
@@ -25,7 +26,7 @@ pub(super) struct RollingRestart {
     #[arg(long = "at", value_name = "NODE=URL")]
     places: Vec<String>,
     /// How long each node may take to drain, to start and to catch up.
-    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = span)]
     within: String,
     /// Restarts also a node that is alone: nobody serves meanwhile.
     #[arg(long)]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Exit;
 use super::access::Ask;
-use super::key::expiry;
+use super::key::{expiry, when};
 use super::noun;
 use super::output::{Output, table};
 use super::print::{Asking, Changing, items, talk, text};
@@ -27,7 +27,7 @@ pub(super) struct Create {
     #[arg(long, value_enum)]
     role: Role,
     /// When it stops working: a time such as 2027-01-01T00:00:00Z, or a span from now such as 30d. Default: never.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = when)]
     expires: Option<String>,
     #[command(flatten)]
     changing: Changing,

@@ -9,6 +9,7 @@ use serde_json::Value;
 use troupe_proto::unit::Wait;
 
 use super::access::{Access, Ask};
+use super::key::span;
 use super::output::table;
 use super::print::{items, text};
 use super::{Exit, say};
@@ -23,7 +24,7 @@ const ROWS_MAX: usize = 12;
 #[derive(Args)]
 pub(super) struct Top {
     /// Between two looks.
-    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = span)]
     every: String,
     /// Looks this often and ends; for ever unless given. The first look has no rates yet.
     #[arg(long, value_name = "N")]

@@ -385,11 +385,15 @@ impl NewToken {
             (None, wait, asked) if wait.is_none() || asked.is_none() => {
                 let wait = wait.or(asked).map_or(Ok(TOKEN_FOR), str::parse::<Wait>);
                 let wait = wait.map_err(|error| token::wrong(format!("expires_in: {error}")))?;
-                now.saturating_add(i64::try_from(wait.0.as_secs()).unwrap_or(i64::MAX))
+                if wait.0.is_zero() {
+                    return Err(token::wrong("expires_in: a token that works for no time lets nobody in"));
+                }
+                // To whole seconds, and never to less than was asked for.
+                now.saturating_add(i64::try_from(wait.0.as_millis().div_ceil(1000)).unwrap_or(i64::MAX))
             }
             _ => return Err(token::wrong("say once when it ends: `expires`, or `expires_in`")),
         };
-        if end < now {
+        if end <= now {
             return Err(token::wrong("a token that has ended already lets nobody in"));
         }
         Ok(end)
