@@ -378,8 +378,12 @@ async fn names_with_slashes_are_found_and_what_others_need_cannot_go() {
 
     let model = admin.get("/admin/v1/models/Qwen%2FQwen3").await.body;
     assert_eq!((&model["name"], &model["targets"][0]["provider"]), (&"Qwen/Qwen3".into(), &"o".into()));
-    let kept = admin.refused("DELETE", "/admin/v1/providers/o", Value::Null).await;
-    assert_eq!(kept, (409, "conflict".to_owned()));
+    let kept = admin.call("DELETE", "/admin/v1/providers/o", "", Value::Null).await;
+    assert_eq!((kept.status, &kept.body["code"]), (409, &"conflict".into()));
+    assert_eq!(
+        kept.body["detail"],
+        r#"provider "o" is used by model "Qwen/Qwen3": take it out of their targets first"#
+    );
     let shared = json!({"name": "c", "secret": "sk-a"});
     assert_eq!(admin.refused("POST", "/admin/v1/keys", shared).await, (409, "conflict".to_owned()));
     assert_eq!(admin.call("DELETE", "/admin/v1/models/Qwen%2FQwen3", "", Value::Null).await.status, 200);

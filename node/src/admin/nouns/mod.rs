@@ -42,6 +42,19 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Names that are told at most.
+const NAMES_MAX: usize = 10;
+
+/// The names of models, as a part of a sentence.
+fn several(names: &[&str]) -> String {
+    let told: Vec<String> = names.iter().take(NAMES_MAX).map(|name| format!("{name:?}")).collect();
+    let noun = if names.len() == 1 { "model" } else { "models" };
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => format!("{noun} {}", told.join(", ")),
+        more => format!("{noun} {} and {more} more", told.join(", ")),
+    }
+}
+
 fn show(status: StatusCode, revision: Revision, document: Map<String, Value>) -> Reply {
     reply::json_at(status, revision, &Value::Object(document))
 }

@@ -4,9 +4,9 @@ use http::StatusCode;
 use troupe_proto::command::Change;
 use troupe_proto::id::ModelId;
 
-use super::{body_for, described, page, read_one, removed, show as answer};
+use super::{body_for, described, page, read_one, removed, several, show as answer};
 use crate::admin::call::{Call, Now, Plan};
-use crate::admin::failure::Failure;
+use crate::admin::failure::{Code, Failure};
 use crate::admin::reply::Reply;
 use crate::config::spec_file::{Rest, write_model};
 
@@ -43,6 +43,13 @@ pub(in crate::admin) async fn delete(call: &Call<'_>) -> Result<Reply, Failure> 
         let spec = &*now.spec;
         if !now.is_repeated && !spec.models.contains_key(&id) {
             return Err(Failure::not_found("model", id.as_str()));
+        }
+        let users = spec.models.iter().filter(|(name, model)| **name != id && model.fallbacks.contains(&id));
+        let users: Vec<&str> = users.map(|(name, _)| name.as_str()).collect();
+        if !users.is_empty() && !now.is_repeated {
+            let models = several(&users);
+            let detail = format!("model {:?} is a fallback of {models}: take it out there first", id.as_str());
+            return Err(Failure::new(Code::Conflict, detail));
         }
         Ok(Plan { changes: vec![Change::RemoveModel(id.clone())], was_there: true, with: () })
     });
