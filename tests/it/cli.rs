@@ -362,6 +362,7 @@ async fn what_is_not_understood_is_a_2_and_help_and_version_are_a_0() {
         (&["apply", "-f", "none.toml"][..], "none.toml"),
         (&["diff", "-f", "typo.toml"], "typo.toml:1"),
         (&["key", "list", "--admin-token-file", "none"], "none"),
+        (&["dev", "--nodes", "3", "--data-dir", "here"], "--data-dir here is not for several nodes"),
     ] {
         let said = site.fails(arguments, 2).await;
         assert!(said.contains(words), "{arguments:?}: {said}");

@@ -7,6 +7,8 @@ use std::process::Command;
 use http::Method;
 use serde_json::Value;
 use troupe_tests::ask::Dialect;
+use troupe_tests::crew::attempt;
+use troupe_tests::eventually::LONG;
 use troupe_tests::{Client, Events, eventually};
 
 use crate::cli::{Process, Site};
@@ -119,4 +121,38 @@ async fn a_port_in_use_is_told_with_what_to_do() {
     let said = site.fails(&["dev", "--listen-data", &port, "--listen-admin", "127.0.0.1:0"], 1).await;
 
     assert!(said.contains(&port) && said.contains("another"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_several_that_was_started_again_by_hand_stops_with_the_others() {
+    let site = Site::new();
+    let mut parent = site.start(&["dev", "--nodes", "3", "--listen-data", "127.0.0.1:0"]);
+    let printed = async {
+        while !parent.out().contains("Ctrl-C stops all of them") {
+            assert!(parent.try_wait().is_none(), "{}", parent.err());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(2 * LONG, printed).await.expect("it forms");
+    let banner = parent.out();
+    let word_behind = |mark: &str| {
+        let line = banner.lines().rfind(|line| line.contains(mark)).unwrap();
+        line.split_once(mark).unwrap().1.split_whitespace().next().unwrap().to_owned()
+    };
+    let (pid, config) = (word_behind("kill -9 "), word_behind("serve --config "));
+    let data: SocketAddr = word_behind("gw-3  clients http://").parse().unwrap();
+
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    let mut again = site.start(&["serve", "--config", &config]);
+    let ready = async {
+        while attempt(data, Method::GET, "/readyz", "", "").await.is_none_or(|reply| reply.status != 200) {
+            assert!(again.try_wait().is_none(), "{}", again.err());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(2 * LONG, ready).await.expect("it catches up");
+    parent.signal("TERM");
+
+    assert_eq!(parent.ends().await, Some(0), "{}", parent.err());
+    assert_eq!(again.ends().await, Some(0), "{}", again.err());
 }

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::access::DEV_DIR;
+use super::access::{AdminError, DEV_DIR};
 use super::serve::on_control_plane;
 use super::{Exit, say};
 use crate::clock;
@@ -24,6 +24,10 @@ use crate::telemetry;
 const FIRST: Ports = Ports { data: 8080, admin: 8081, peer: 8082 };
 /// What the nodes may take to form.
 const FORM_WITHIN: Duration = Duration::from_secs(30);
+/// What a node that was started again by hand may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// What to say for ports that are free.
+const ANYWHERE: &str = "127.0.0.1:0";
 
 #[derive(Clone, Copy)]
 struct Ports {
@@ -52,9 +56,10 @@ impl Drop for Site {
 
 /// Runs a cluster of `count` nodes in front of a simulated provider until it is told to stop.
 pub(super) fn run(count: u8, flags: &Flags) -> anyhow::Result<Exit> {
-    telemetry::log::start(flags.get("log-level").unwrap_or("warn"))?;
+    let asked = Asked::read(flags)?;
+    telemetry::log::start(&asked.level)?;
     let scratch = std::env::temp_dir().join(format!("{DEV_DIR}{}", std::process::id()));
-    let exit = on_control_plane(serve(count, scratch.clone(), flags.get("listen-data") == Some("127.0.0.1:0")));
+    let exit = on_control_plane(serve(count, scratch.clone(), &asked));
     if scratch.exists()
         && let Err(error) = std::fs::remove_dir_all(&scratch)
     {
@@ -63,7 +68,36 @@ pub(super) fn run(count: u8, flags: &Flags) -> anyhow::Result<Exit> {
     exit
 }
 
-async fn serve(count: u8, scratch: PathBuf, anywhere: bool) -> anyhow::Result<Exit> {
+/// What may be said besides the number of nodes.
+struct Asked {
+    /// On ports that are free instead of the usual ones.
+    anywhere: bool,
+    /// How much all of them log.
+    level: String,
+}
+
+impl Asked {
+    /// # Errors
+    /// A flag that cannot be meant for several nodes is refused: they would be started without what was asked for.
+    fn read(flags: &Flags) -> Result<Self, AdminError> {
+        let mut asked = Self { anywhere: false, level: "warn".to_owned() };
+        for (name, value) in flags.all() {
+            match (name, value) {
+                ("log-level", level) => asked.level = level.to_owned(),
+                ("listen-data", ANYWHERE) => asked.anywhere = true,
+                (name, value) => {
+                    return Err(AdminError::Usage(format!(
+                        "--{name} {value} is not for several nodes: with --nodes they take --log-level, and \
+                         --listen-data {ANYWHERE} for ports that are free; `troupe serve` runs nodes as you like them"
+                    )));
+                }
+            }
+        }
+        Ok(asked)
+    }
+}
+
+async fn serve(count: u8, scratch: PathBuf, asked: &Asked) -> anyhow::Result<Exit> {
     // Its keys and tokens are nobody else's; a directory that is there already may be somebody else's.
     std::fs::DirBuilder::new().mode(0o700).create(&scratch).context("the scratch directory cannot be made")?;
     let listener = TcpListener::bind("127.0.0.1:0").await.context("the simulated provider found no port")?;
@@ -79,7 +113,7 @@ async fn serve(count: u8, scratch: PathBuf, anywhere: bool) -> anyhow::Result<Ex
         }
     };
     let up = async {
-        let sites = start(count, &scratch, anywhere).await?;
+        let sites = start(count, &scratch, asked).await?;
         let (spec, key) = (scratch.join("dev-spec.toml"), scratch.join("dev-key"));
         // A secret is never written down in what is applied.
         let text =
@@ -90,30 +124,70 @@ async fn serve(count: u8, scratch: PathBuf, anywhere: bool) -> anyhow::Result<Ex
         Ok::<_, anyhow::Error>(sites)
     };
     let mut told = std::pin::pin!(told);
-    let sites = tokio::select! {
+    let mut sites = tokio::select! {
         () = &mut told => return Ok(Exit::Ok),
         sites = up => sites?,
     };
     say(&mut std::io::stdout().lock(), &banner(&sites, &scratch)?);
     told.await;
+    stop_restarted(&mut sites, &scratch).await;
     drop(sites);
     stop.send_replace(true);
     provider.await.context("the simulated provider panicked")?;
     Ok(Exit::Ok)
 }
 
+/// Stops nodes that were killed and started again by hand: they are nobody's children here, and what they write to goes.
+async fn stop_restarted(sites: &mut [Site], scratch: &Path) {
+    let token = std::fs::read_to_string(scratch.join(TOKEN_FILE)).unwrap_or_default();
+    for site in sites {
+        if matches!(site.child.try_wait(), Ok(None)) {
+            continue;
+        }
+        let stop = format!("POST /admin/v1/node/drain?stop=true HTTP/1.1\r\nauthorization: Bearer {}", token.trim());
+        if !answers(site.admin, &stop, "HTTP/1.1 200").await {
+            continue;
+        }
+        let deadline = clock::now() + STOP_WITHIN;
+        while answers(site.admin, "GET /healthz HTTP/1.1", "HTTP/1.1 200").await {
+            if clock::now() > deadline {
+                tracing::warn!(node = site.name, admin = %site.admin, "a node that was started again still runs");
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Makes sure that the ports are free: of several nodes that fail, none says it well.
+fn check_free(ports: &[Ports]) -> anyhow::Result<()> {
+    for (at, Ports { data, admin, peer }) in ports.iter().enumerate() {
+        for (what, port) in [("clients", data), ("operators", admin), ("other nodes", peer)] {
+            std::net::TcpListener::bind(("127.0.0.1", *port)).with_context(|| {
+                format!(
+                    "gw-{} cannot have port {port} for its {what}: stop what listens there (another `troupe dev`?), or \
+                     take ports that are free by --listen-data {ANYWHERE}",
+                    at + 1
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// Starts the nodes, and waits until each of them is ready.
-async fn start(count: u8, scratch: &Path, anywhere: bool) -> anyhow::Result<Vec<Site>> {
+async fn start(count: u8, scratch: &Path, asked: &Asked) -> anyhow::Result<Vec<Site>> {
     std::fs::write(scratch.join(TOKEN_FILE), new_key_secret()?.expose())?;
     std::fs::write(scratch.join("seal-key"), hex(&clock::secret_bytes::<32>()?))?;
-    let ports = (0..count).map(|at| ports(at, anywhere)).collect::<anyhow::Result<Vec<_>>>()?;
+    let ports = (0..count).map(|at| ports(at, asked.anywhere)).collect::<anyhow::Result<Vec<_>>>()?;
+    check_free(&ports)?;
     let join: Vec<String> = ports.iter().map(|ports| format!("\"127.0.0.1:{}\"", ports.peer)).collect();
     let mut sites = Vec::new();
     for (at, ports) in ports.iter().enumerate() {
         let name = format!("gw-{}", at + 1);
         let file = |kind: &str| scratch.join(format!("{name}.{kind}"));
         let (config, log) = (file("toml"), file("log"));
-        std::fs::write(&config, node_file(&name, *ports, count, &join.join(", "), scratch))?;
+        std::fs::write(&config, node_file(&name, *ports, count, &join.join(", "), scratch, &asked.level))?;
         let err = File::create(&log)?;
         let child = Command::new(std::env::current_exe()?)
             .args(["serve", "--config"])
@@ -159,7 +233,7 @@ fn ports(at: u8, anywhere: bool) -> anyhow::Result<Ports> {
     Ok(Ports { data: FIRST.data + above, admin: FIRST.admin + above, peer: FIRST.peer + above })
 }
 
-fn node_file(name: &str, ports: Ports, count: u8, join: &str, scratch: &Path) -> String {
+fn node_file(name: &str, ports: Ports, count: u8, join: &str, scratch: &Path, level: &str) -> String {
     let Ports { data, admin, peer } = ports;
     let scratch = scratch.display();
     format!(
@@ -181,22 +255,28 @@ plain = true
 drain_delay = "0s"
 [log]
 access = "off"
-level = "warn"
+level = "{level}"
 "#
     )
 }
 
 /// Whether a node's operators' listener says that it is ready.
 async fn is_ready(admin: SocketAddr) -> bool {
+    answers(admin, "GET /readyz HTTP/1.1", "HTTP/1.1 200").await
+}
+
+/// Whether a listener answers a question as expected. The question is the beginning of a request.
+async fn answers(at: SocketAddr, question: &str, expected: &str) -> bool {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let asked = async {
-        let mut socket = TcpStream::connect(admin).await?;
-        socket.write_all(b"GET /readyz HTTP/1.1\r\nhost: troupe\r\nconnection: close\r\n\r\n").await?;
+        let mut socket = TcpStream::connect(at).await?;
+        let rest = "host: troupe\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        socket.write_all(format!("{question}\r\n{rest}").as_bytes()).await?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer.starts_with("HTTP/1.1 200"))
+        Ok::<_, std::io::Error>(answer.starts_with(expected))
     };
-    tokio::time::timeout(Duration::from_secs(2), asked).await.is_ok_and(|ready| ready.unwrap_or(false))
+    tokio::time::timeout(Duration::from_secs(2), asked).await.is_ok_and(|is_so| is_so.unwrap_or(false))
 }
 
 /// Has the cluster agree on the sample spec, as an operator would.
@@ -271,4 +351,35 @@ Ctrl-C stops all of them.
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_nodes_cannot_be_given_is_refused_by_name() {
+        let read = |name: &str, value: &str| Asked::read(&Flags::default().or(name, value));
+
+        assert!(read("listen-data", "127.0.0.1:0").unwrap().anywhere);
+        assert_eq!(read("log-level", "info").unwrap().level, "info");
+        for (name, value) in [("listen-data", "127.0.0.1:9000"), ("data-dir", "here"), ("spec", "spec.toml")] {
+            let told = read(name, value).err().unwrap();
+            assert_eq!(told.exit(), Exit::Usage);
+            assert!(told.to_string().starts_with(&format!("--{name} {value} is not for several nodes")), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_told_with_whose_it_would_be_and_what_to_do() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, [data, admin]) = (taken.local_addr().unwrap().port(), [0, 0]);
+
+        let error = check_free(&[Ports { data, admin, peer: 0 }, Ports { data, admin, peer: port }]).unwrap_err();
+
+        let told = format!("{error:#}");
+        let words = ["gw-2", &port.to_string(), "other nodes", "stop what listens there", "--listen-data 127.0.0.1:0"];
+        assert!(words.iter().all(|word| told.contains(word)), "{told}");
+        assert!(check_free(&[Ports { data, admin, peer: 0 }]).is_ok());
+    }
 }

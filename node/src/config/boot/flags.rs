@@ -22,6 +22,11 @@ impl Flags {
         self.given.get(flag).map(String::as_str)
     }
 
+    /// All flags that were given, and their values.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.given.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
     /// Gives a flag a value, unless it has one: for commands that bring defaults of their own.
     ///
     /// Names that are no flag are ignored.
