@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use troupe_actors::{Actors, Published};
 use troupe_cluster::Handle;
+use troupe_cluster::seal::SealError;
 use troupe_proto::id::Revision;
 
 use crate::clock;
@@ -96,36 +97,27 @@ impl Agreement {
 
     /// Publishes the agreed state as the view that requests read.
     ///
-    /// Says whether requests read everything that this node held when this was called.
-    pub fn publish(&self, view: &Published<View>, actors: &Actors, metrics: &Metrics) -> bool {
+    /// Requests read everything then that this node held when this was called.
+    ///
+    /// # Errors
+    /// Why they do not, and what to do about it; they read what they read before.
+    pub fn publish(&self, view: &Published<View>, actors: &Actors, metrics: &Metrics) -> Result<(), String> {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.handle.state();
         if *published == Some(state.revision()) {
-            return true;
+            return Ok(());
         }
         if self.peers.is_some() {
             self.freshness.set_bound(state.spec().policies.freshness.bound());
         }
-        let spec = match self.handle.open(&state) {
-            Ok(spec) => spec,
-            Err(error) => {
-                tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be opened");
-                return false;
-            }
-        };
-        match Draft::of(&spec, state.revision(), &view.read()) {
-            Ok(draft) => {
-                view.publish(draft.finish(|pools| actors.lay_out(pools)), clock::now());
-                metrics.serves_revision(state.revision());
-                *published = Some(state.revision());
-                true
-            }
-            // Checked before it was proposed; what remains is a system that changed in between, or another node's.
-            Err(error) => {
-                tracing::error!(%error, revision = %state.revision(), "the agreed spec cannot be served");
-                false
-            }
-        }
+        let spec = self.handle.open(&state).map_err(|error| unopened(&error))?;
+        // Checked before it was proposed; what remains is a system that changed in between, or another node's.
+        let draft = Draft::of(&spec, state.revision(), &view.read())
+            .map_err(|error| format!("what was agreed cannot be served at this node: {error}"))?;
+        view.publish(draft.finish(|pools| actors.lay_out(pools)), clock::now());
+        metrics.serves_revision(state.revision());
+        *published = Some(state.revision());
+        Ok(())
     }
 
     /// How agreement goes; `None` where this node follows a file.
@@ -176,6 +168,17 @@ impl Agreement {
             sleep(CHECK_EVERY).await;
         }
     }
+}
+
+fn unopened(error: &SealError) -> String {
+    let hint = match error {
+        SealError::UnknownKey { .. } => {
+            "; this node's cluster.seal_key is not the one that the cluster seals with: give it that one (an older one as \
+             cluster.seal_key_old), and restart it"
+        }
+        SealError::Damaged { .. } | SealError::NoRandom(_) => "; set the provider's secret anew",
+    };
+    format!("what was agreed cannot be served at this node: {error}{hint}")
 }
 
 #[cfg(test)]

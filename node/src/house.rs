@@ -9,10 +9,12 @@ use troupe_actors::{Actors, Published};
 
 use crate::admin::{Health, Phase};
 use crate::agreement::Agreement;
+use crate::clock;
 use crate::flow::Flow;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, Present, ThreadMetrics};
 use crate::telemetry::record::RequestRecord;
+use crate::troubles::Trouble;
 use crate::upstream::Client;
 use crate::view::View;
 
@@ -118,7 +120,10 @@ impl House {
 
     /// Publishes the agreed state as the view that requests read; whether they read all of it now.
     pub fn publish(&self) -> bool {
-        self.agreement.publish(&self.view, &self.actors, &self.metrics)
+        let published = self.agreement.publish(&self.view, &self.actors, &self.metrics);
+        let why_not = published.as_ref().err().cloned();
+        self.health.troubles().set(Trouble::Unserved, why_not, clock::now());
+        published.is_ok()
     }
 
     /// Requests being served now.

@@ -125,6 +125,8 @@ pub struct Node {
     reloads: Arc<ReloadCounters>,
     leave: Arc<Notify>,
     rotation: Arc<Rotation>,
+    /// Why this node may serve no more, once that is so.
+    over: watch::Receiver<Option<String>>,
     admin_stop: watch::Sender<bool>,
     workers: Arc<Vec<Worker>>,
     listener: tokio::task::JoinHandle<()>,
@@ -202,7 +204,9 @@ impl Node {
         let house = Arc::new(house);
         house.publish();
         tasks.spawn(publish_changes(house.clone()));
+        let (outage, over) = watch::channel(None);
         if let Some(peers) = &peers {
+            tasks.spawn(crate::outage::watch(house.clone(), peers.clone(), outage));
             let (fresh, checks) = (house.clone(), house.clone());
             tasks.spawn(async move { fresh.agreement.keep_fresh(|| fresh.publish()).await });
             tasks.spawn(async move { checks.agreement.answer_checks(|| checks.publish()).await });
@@ -245,6 +249,7 @@ impl Node {
             reloads,
             leave,
             rotation,
+            over,
             admin_stop,
             workers,
             listener,
@@ -264,11 +269,19 @@ impl Node {
         self.rotation.told_to_stop().await;
     }
 
-    /// Waits until this node cannot take part in its cluster, which it does not survive; gives why.
+    /// Waits until this node cannot take part in its cluster, and may not serve on without; gives why.
     pub async fn lost_consensus(&self) -> String {
-        match &self.peers {
-            Some(peers) => peers.failed().await,
-            None => std::future::pending().await,
+        let Some(peers) = &self.peers else { return std::future::pending().await };
+        let mut over = self.over.clone();
+        let outlived = async {
+            match over.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = peers.failed() => why,
+            why = outlived => why,
         }
     }
 

@@ -169,6 +169,14 @@ async fn a_node_that_hears_from_no_majority_serves_up_to_its_bound_and_then_admi
     assert!(told.header("retry-after").is_some());
     let ready = attempt(crew.nodes[left].data, Method::GET, "/readyz", "", "").await.unwrap();
     assert_eq!((ready.status, ready.text().as_str()), (503, "stale\n"));
+    let status = crew.ask(left, Method::GET, "/admin/v1/cluster", None).await.unwrap().json();
+    assert_eq!(status["quorum"], json!(false), "{status}");
+    assert!(status["problems"].to_string().contains("no quorum confirms this node"), "{status}");
+    let told = crew.operate(left, &["cluster", "status"]).await.ok();
+    assert!(told.contains("PROBLEM: no quorum confirms this node"), "{told}");
+    let written = crew.ask(left, Method::PUT, "/admin/v1/keys/cut-off", Some(json!({}))).await.unwrap();
+    assert_eq!(written.status, 503, "{}", written.text());
+    assert!(written.text().contains("nothing was changed") && !written.text().contains("stale"), "{}", written.text());
 
     others.iter().for_each(|at| crew.run(*at));
     crew.all_ready().await;

@@ -44,4 +44,5 @@ mod storms;
 mod streams;
 mod tls;
 mod told;
+mod trouble;
 mod upstream;

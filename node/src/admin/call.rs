@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
+use troupe_cluster::consensus::{ReadError, Role};
 use troupe_cluster::{ProposeError, State};
 use troupe_proto::command::{Change, Command, Note, Refusal, Reply as Applied};
 use troupe_proto::failure::ErrorCode;
@@ -20,6 +21,7 @@ use super::asker::Asker;
 use super::condition::{Condition, changed};
 use super::failure::{Code, Failure};
 use crate::clock;
+use crate::troubles::Trouble;
 
 /// Why the caller asks for a change; kept in the audit.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("x-troupe-reason");
@@ -158,10 +160,25 @@ impl Call<'_> {
     /// # Errors
     /// There is no leader to ask.
     pub(super) async fn synchronised(&self) -> Result<(), Failure> {
-        self.state.cluster.read_index().await.map_err(|error| {
-            let detail = format!("{error}: what is in force is not known here; ?stale shows what this node holds");
-            Failure::new(Code::NoLeader, detail)
-        })
+        self.state.cluster.read_index().await.map_err(|error| self.unconfirmed(error))
+    }
+
+    /// Nobody said whether this node holds all there is.
+    fn unconfirmed(&self, error: ReadError) -> Failure {
+        let code = match error {
+            ReadError::Stopped => Code::ConsensusStopped,
+            ReadError::NoLeader => Code::NoLeader,
+        };
+        let why = match self.state.cluster.vitals().role {
+            // It goes on believing so until somebody tells it otherwise.
+            Role::Leader => "this node believes that it leads, and no quorum confirms it".to_owned(),
+            Role::Follower | Role::Candidate | Role::Learner | Role::Stopped => error.to_string(),
+        };
+        let then = match self.what.starts_with("GET ") {
+            true => "what is in force is not known here; ?stale shows what this node holds",
+            false => "nothing was changed; try again, or ask another node",
+        };
+        Failure::new(code, format!("{why}: {then}"))
     }
 
     /// Refuses conditions: what the call does depends on more than a revision or a name.
@@ -202,6 +219,9 @@ impl Call<'_> {
 
     /// Refuses on a node that follows a file.
     pub(super) fn check_writable(&self) -> Result<(), Failure> {
+        if let Some(why) = self.state.health.troubles().get(Trouble::Stopped) {
+            return Err(Failure::new(Code::ConsensusStopped, format!("nothing was changed, ask another node: {why}")));
+        }
         let Some(file) = &self.state.follows else { return Ok(()) };
         Err(Failure::new(Code::ReadOnly, format!("this node follows the spec file {}: change that", file.display())))
     }

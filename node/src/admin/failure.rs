@@ -41,6 +41,7 @@ codes! {
     OutcomeUnknown = "outcome_unknown", 504, "No answer in time: the change may have been made, or may yet be. Ask again with the same `Idempotency-Key`, or look.";
     Unsealed = "unsealed", 503, "This node lacks the key that the cluster's secrets are sealed with.";
     ConditionFailed = "condition_failed", 412, "`If-Match: *`, and there is nothing of this name; or `If-None-Match: *`, and there is something.";
+    ConsensusStopped = "consensus_stopped", 503, "Consensus stopped at this node, because its disk failed or an entry cannot be read: nothing changed. Ask another node.";
     WouldEmpty = "would_empty", 409, "A spec without providers, models and keys would take all of them away; `allow_empty` does it on purpose.";
 }
 

@@ -9,6 +9,7 @@ use http::StatusCode;
 
 use crate::clock;
 use crate::freshness::Freshness;
+use crate::troubles::{Trouble, Troubles};
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub struct Health {
     is_held: AtomicBool,
     freshness: Arc<Freshness>,
     load: Load,
+    troubles: Troubles,
 }
 
 /// The requests of a node, how many it has room for, and since when it has had none.
@@ -101,9 +103,14 @@ fn now_millis() -> u64 {
 
 impl Health {
     /// A process that is starting, and has room for `in_flight_max` requests at once.
-    pub const fn new(freshness: Arc<Freshness>, in_flight_max: usize) -> Self {
+    pub fn new(freshness: Arc<Freshness>, in_flight_max: usize) -> Self {
         let (phase, is_held) = (AtomicU8::new(Phase::Starting as u8), AtomicBool::new(false));
-        Self { phase, is_held, freshness, load: Load::new(in_flight_max) }
+        Self { phase, is_held, freshness, load: Load::new(in_flight_max), troubles: Troubles::default() }
+    }
+
+    /// What keeps it from doing all that it should.
+    pub const fn troubles(&self) -> &Troubles {
+        &self.troubles
     }
 
     /// Its requests.
@@ -158,6 +165,8 @@ impl Health {
                 ("spec and listeners", !matches!(phase, Phase::Starting)),
                 ("in touch with the other nodes", is_fresh),
                 ("room for requests", !is_full),
+                ("takes part in agreement", self.troubles.get(Trouble::Stopped).is_none()),
+                ("serves all that was agreed", self.troubles.get(Trouble::Unserved).is_none()),
                 ("not draining", !matches!(phase, Phase::Draining)),
             ];
             for (name, is_well) in checks {
@@ -202,9 +211,23 @@ mod tests {
         assert_eq!(
             body,
             "draining\n[+] process\n[+] spec and listeners\n[+] in touch with the other nodes\n[+] room for requests\n\
-             [-] not draining\n"
+             [+] takes part in agreement\n[+] serves all that was agreed\n[-] not draining\n"
         );
         assert_eq!(health.healthz().0, StatusCode::OK);
+    }
+
+    #[test]
+    fn a_node_whose_consensus_stopped_is_ready_while_it_is_fresh_and_says_so() {
+        let freshness = Arc::new(Freshness::new(clock::now(), Some(Duration::from_secs(60))));
+        let health = Health::new(freshness.clone(), 1);
+        health.set(Phase::Serving);
+        freshness.confirm(clock::now());
+
+        health.troubles().set(Trouble::Stopped, Some("no space left".to_owned()), clock::now());
+
+        let (status, body) = health.readyz(true);
+        assert_eq!(status, StatusCode::OK);
+        assert!(body.starts_with("ready\n") && body.contains("[-] takes part in agreement\n"), "{body}");
     }
 
     #[test]

@@ -145,6 +145,8 @@ const CLUSTER: &[Member] = &[
     member("voters", "whole", "Nodes with a vote."),
     member("learners", "whole", "Nodes without."),
     member("confirmed_ms", "whole", "Milliseconds since a quorum confirmed that this node knew all there was."),
+    member("quorum", "yes or no", "Whether that was a moment ago. Without it, one that leads only believes so."),
+    PROBLEMS,
     member("state_hash", "text", "With `hash`: the SHA-256 of the state."),
 ];
 const EXPIRES_IN: Parameter =
@@ -196,7 +198,10 @@ const NODE: &[Member] = &[
     member("in_flight", "whole", "Requests it serves."),
     member("connections", "whole", "Client connections that a drain waits for."),
     member("drained", "yes or no", "Whether it is out of rotation, and none of these is left."),
+    PROBLEMS,
 ];
+const PROBLEMS: Member =
+    member("problems", "list", "What keeps it from doing all that it should, in sentences with what to do about it.");
 
 const BREAKER: &[Member] = &[
     member("target", "text", "`provider/key/model`."),

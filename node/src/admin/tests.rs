@@ -11,6 +11,7 @@ use troupe_proto::health::Scope;
 use troupe_proto::id::ProviderId;
 
 use super::*;
+use crate::troubles::Trouble;
 
 const TOKEN: &str = "adm-0123456789";
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -505,12 +506,12 @@ async fn a_join_token_is_made_as_its_body_says_and_once_by_its_name() {
         json!({"expires": "tomorrow"}),
         json!({"expires": "2020-01-01T00:00:00Z"}),
         json!({"expires_in": "soon"}),
+        json!({"expires_in": "0s"}),
         json!({"expires": "2999-01-01T00:00:00Z", "expires_in": "10m"}),
         json!([]),
     ] {
         assert_eq!(make("", wrong.clone()).await.status, 400, "{wrong}");
     }
-        json!({"expires_in": "0s"}),
 
     let named = "idempotency-key: 7\r\n";
     let (first, second) = (make(named, json!({})).await, make(named, json!({})).await);
@@ -525,11 +526,6 @@ async fn a_join_token_is_made_as_its_body_says_and_once_by_its_name() {
 }
 
 #[tokio::test]
-async fn lists_come_in_pages_that_hold_each_name_once() {
-    let admin = start(Some(TOKEN)).await;
-    let keys: serde_json::Map<String, Value> = (0..25).map(|n| (format!("k{n:02}"), json!({}))).collect();
-    admin.call("POST", "/admin/v1/apply", "", json!({ "keys": keys })).await;
-#[tokio::test]
 async fn an_empty_name_of_a_change_is_refused() {
     let admin = start(Some(TOKEN)).await;
 
@@ -542,6 +538,25 @@ async fn an_empty_name_of_a_change_is_refused() {
     assert_eq!(admin.call("PUT", "/admin/v1/keys/k", "idempotency-key: 1\r\n", json!({})).await.status, 201);
 }
 
+#[tokio::test]
+async fn a_node_whose_consensus_stopped_takes_no_change_and_says_why() {
+    let admin = start(Some(TOKEN)).await;
+
+    admin.health.troubles().set(Trouble::Stopped, Some("no space left".to_owned()), crate::clock::now());
+
+    let told = admin.call("PUT", "/admin/v1/keys/k", "", json!({})).await;
+    assert_eq!((told.status, &told.body["code"]), (503, &"consensus_stopped".into()), "{}", told.body);
+    assert!(told.body["detail"].as_str().unwrap().contains("no space left"), "{}", told.body);
+    for path in ["/admin/v1/cluster", "/admin/v1/node"] {
+        assert_eq!(admin.get(path).await.body["problems"][0], "no space left", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_that_hold_each_name_once() {
+    let admin = start(Some(TOKEN)).await;
+    let keys: serde_json::Map<String, Value> = (0..25).map(|n| (format!("k{n:02}"), json!({}))).collect();
+    admin.call("POST", "/admin/v1/apply", "", json!({ "keys": keys })).await;
 
     let mut names = Vec::new();
     let mut after = String::new();

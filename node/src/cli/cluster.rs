@@ -196,13 +196,27 @@ fn change<'a>(method: Method, path: &[&str], changing: &'a Changing) -> Ask<'a> 
 fn status(args: &Status) -> anyhow::Result<Exit> {
     let document = args.asking.access.ask(&Ask::get(&["cluster"]))?;
     let is_confirmed = document.get("confirmed_ms").and_then(Value::as_u64).is_some_and(|ms| ms <= CONFIRMED_MS);
-    let is_well = is_confirmed && document.get("leader").is_some_and(Value::is_string);
+    let problems = problems(&document);
+    let is_well = is_confirmed && problems.is_empty() && document.get("leader").is_some_and(Value::is_string);
     let exit = args.asking.print(&document, human_status)?;
     if args.check && !is_well {
-        talk("this node has no leader, or has not heard from a majority");
+        if problems.is_empty() {
+            talk("this node has no leader, or has not heard from a majority");
+        }
         return Ok(Exit::Unhealthy);
     }
     Ok(exit)
+}
+
+/// What a node says is wrong with it.
+pub(super) fn problems(document: &Value) -> Vec<&str> {
+    let listed = document.get("problems").and_then(Value::as_array);
+    listed.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// A line for each problem, behind everything else.
+pub(super) fn human_problems(document: &Value) -> String {
+    problems(document).iter().map(|problem| format!("PROBLEM: {problem}\n")).collect()
 }
 
 fn human_status(document: &Value) -> String {
@@ -220,7 +234,9 @@ fn human_status(document: &Value) -> String {
         ("confirmed", "confirmed_ms"),
     ];
     let unit = |field: &str| if field == "confirmed_ms" { " ms ago" } else { "" };
-    rows.map(|(name, field)| format!("{name:<10} {}{}\n", text(document, field), unit(field))).concat()
+    let mut said = rows.map(|(name, field)| format!("{name:<10} {}{}\n", text(document, field), unit(field))).concat();
+    said.push_str(&human_problems(document));
+    said
 }
 
 pub(super) fn human_members(document: &Value) -> String {

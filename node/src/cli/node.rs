@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Exit;
 use super::access::Ask;
+use super::cluster::human_problems;
 use super::key::span;
 use super::print::{Asking, Changing, talk, text};
 use crate::clock;
@@ -91,5 +92,6 @@ fn human(document: &Value) -> String {
         "connections",
         "drained",
     ];
-    rows.map(|field| format!("{:<12} {}\n", field.trim_end_matches("_seconds"), text(document, field))).concat()
+    let said = rows.map(|field| format!("{:<12} {}\n", field.trim_end_matches("_seconds"), text(document, field)));
+    said.concat() + &human_problems(document)
 }

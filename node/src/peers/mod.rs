@@ -320,14 +320,17 @@ impl Peers {
         self.node
     }
 
-    /// Waits until this node cannot take part, now or ever; gives why.
+    /// Why consensus stopped here although nobody asked it to. It does not start again in this process; what was agreed
+    /// before may be served on.
+    pub fn stopped(&self) -> Option<String> {
+        match &*self.stopped.borrow() {
+            Some(Stopped::Failed(why)) => Some(why.clone()),
+            Some(Stopped::Asked) | None => None,
+        }
+    }
+
+    /// Waits until this node may not take part, now or ever; gives why.
     pub async fn failed(&self) -> String {
-        let stopped = happens(self.stopped.clone(), |stopped| match stopped {
-            Stopped::Failed(why) => {
-                Some(format!("consensus stopped here, and what it holds may be more than what is on disk: {why}"))
-            }
-            Stopped::Asked => None,
-        });
         let refused = happens(self.refused.clone(), |why| Some(format!("it belongs to no cluster: {why}")));
         let superseded = async {
             tokio::select! {
@@ -342,7 +345,6 @@ impl Peers {
             )
         };
         tokio::select! {
-            why = stopped => why,
             why = refused => why,
             why = superseded => why,
         }

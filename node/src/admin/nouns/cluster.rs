@@ -1,5 +1,7 @@
 //! The cluster: its nodes, who leads, and who may join.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,6 +22,8 @@ use crate::clock;
 use crate::config::new_join_token;
 use crate::config::spec_file::time_text;
 
+/// The longest silence of a quorum that counts as none.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(3);
 /// How long a join token works unless the caller says otherwise.
 const TOKEN_FOR: Wait = Wait::from_secs(24 * 60 * 60);
 
@@ -43,6 +47,8 @@ pub(in crate::admin) async fn status(call: &Call<'_>) -> Result<Reply, Failure> 
         "voters": vitals.voters.len(),
         "learners": vitals.learners.len(),
         "confirmed_ms": vitals.confirmed.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        "quorum": has_quorum(&vitals),
+        "problems": problems(call, &vitals),
     });
     if call.flag("hash")? {
         if !confirmed {
@@ -53,6 +59,31 @@ pub(in crate::admin) async fn status(call: &Call<'_>) -> Result<Reply, Failure> 
         document["state_hash"] = hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
     }
     Ok(reply::json(&document))
+}
+
+/// Whether a quorum confirmed a moment ago that this node knows all there is. A change of leaders takes less.
+fn has_quorum(vitals: &Vitals) -> bool {
+    vitals.role != Role::Stopped && vitals.confirmed.is_some_and(|age| age <= CONFIRMED_WITHIN)
+}
+
+/// What is wrong with this node's part. One that leads goes on believing so when it is cut off, so that is said too.
+fn problems(call: &Call<'_>, vitals: &Vitals) -> Vec<String> {
+    let mut problems = call.state.health.troubles().all();
+    if !has_quorum(vitals) && call.state.follows.is_none() && vitals.role != Role::Stopped {
+        let since = match vitals.confirmed {
+            Some(age) => format!("for {} s", age.as_secs()),
+            None => "since it was started".to_owned(),
+        };
+        problems.push(match vitals.role {
+            Role::Leader => format!(
+                "no quorum confirms this node {since}: it believes that it leads, and another node may lead by now"
+            ),
+            Role::Follower | Role::Candidate | Role::Learner | Role::Stopped => {
+                format!("no quorum confirms this node {since}: what it shows may be old")
+            }
+        });
+    }
+    problems
 }
 
 const fn word(role: Role) -> &'static str {

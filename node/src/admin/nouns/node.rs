@@ -64,6 +64,7 @@ fn told(call: &Call<'_>) -> Reply {
         "in_flight": state.metrics.in_flight(),
         "connections": state.rotation.elders(),
         "drained": state.rotation.is_drained(),
+        "problems": state.health.troubles().all(),
     }))
 }
 
