@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use troupe_proto::command::{Change, Command, Entry, Note, Refusal, Reply, Resealed};
-use troupe_proto::id::NodeId;
+use troupe_proto::id::{NodeId, ProviderId};
 use troupe_proto::secret::CredentialSecret;
-use troupe_proto::spec::Spec;
+use troupe_proto::spec::{Provider, Spec};
 use troupe_proto::wire::{self, WireError};
 
-use crate::audit::{self, AuditError, Point, Span, Writer};
+use crate::audit::{self, AuditError, History, Point, Span, Told, Writer};
 use crate::consensus::{Consensus, Local, Machine, ProposeError, ReadError, Reshape, ReshapeError, Vitals};
 use crate::desk::Desk;
 use crate::seal::{Keyring, SealError};
 use crate::state::State;
-use crate::state::audit::Line;
 
 impl Machine for State {
     type Command = Entry;
@@ -153,7 +152,10 @@ impl Handle {
     fn seal(&self, command: &mut Command) -> Result<(), SealError> {
         match command {
             Command::Change { base: _, changes } => changes.iter_mut().try_for_each(|change| match change {
-                Change::PutProvider(id, provider) => self.inner.keyring.seal_provider(id, provider),
+                Change::PutProvider(id, provider) => {
+                    self.keep_sealed(id, provider);
+                    self.inner.keyring.seal_provider(id, provider)
+                }
                 Change::RemoveProvider(_)
                 | Change::PutModel(..)
                 | Change::RemoveModel(_)
@@ -316,34 +318,56 @@ impl Handle {
     }
 
     /// What was changed, by whom and why, the oldest first: the first `limit` lines from `from` on, or the last ones up
-    /// to `to` where it is `None`. Older lines than the state holds come from this node's files.
+    /// to `to` where it is `None`; and what of it is not known here. Older lines than the state holds come from this
+    /// node's files.
     ///
     /// # Errors
     /// [`AuditError`] when these cannot be read.
-    pub async fn audit(&self, from: Option<Point>, to: Option<Point>, limit: usize) -> Result<Vec<Line>, AuditError> {
+    pub async fn audit(&self, from: Option<Point>, to: Option<Point>, limit: usize) -> Result<Told, AuditError> {
         let state = self.state();
         let mut span = Span::new(from, to, limit);
-        for line in state.audit().lines() {
-            if !span.take(line) {
-                break;
-            }
-        }
-        let lines: Vec<Line> = span.lines.into();
+        span.take_ring(state.audit());
         let oldest = state.audit().lines().next();
         let is_whole = state.audit().base() == [0; 32]
             || match from {
                 // All of the span is in the ring if what is older begins before it.
                 Some(from) => oldest.is_some_and(|oldest| !from.is_reached(oldest)),
-                None => lines.len() >= limit,
+                None => span.is_full(),
             };
         match self.inner.audit.get() {
             Some(dir) if !is_whole => {
                 let dir = dir.clone();
-                let kept = tokio::task::spawn_blocking(move || audit::read(&dir, from, to, limit));
-                let kept = kept.await.map_err(|_| AuditError::Stopped)??;
-                Ok(merge(kept, lines, from, limit))
+                let read = move || audit::read(Some(&dir), state.audit(), from, to, limit);
+                tokio::task::spawn_blocking(read).await.map_err(|_| AuditError::Stopped)?
             }
-            Some(_) | None => Ok(lines),
+            Some(_) | None => Ok(span.told()),
+        }
+    }
+
+    /// The lines that a state can be told back by, to the entry `index` if they reach so far. It reads files: to be
+    /// called where that may block.
+    ///
+    /// # Errors
+    /// [`AuditError`] when these cannot be read.
+    pub fn history(&self, state: &State, index: u64) -> Result<History, AuditError> {
+        audit::history(self.inner.audit.get().map(PathBuf::as_path), state.audit(), index)
+    }
+
+    /// Gives each secret that is the one in force the form in which it is kept: the audit then says that it did not
+    /// change. One under an older envelope key is sealed anew.
+    fn keep_sealed(&self, id: &ProviderId, provider: &mut Provider) {
+        let state = self.state();
+        let (Some(sealed), Ok(open)) = (state.spec().providers.get(id), self.open(&state)) else { return };
+        let Some(open) = open.providers.get(id) else { return };
+        for (name, credential) in &mut provider.credentials {
+            let kept = sealed.credentials.get(name).map(|credential| &credential.secret);
+            let is_same = open.credentials.get(name).is_some_and(|open| open.secret == credential.secret);
+            if let Some(CredentialSecret::Sealed(kept)) = kept
+                && is_same
+                && kept.key == self.inner.keyring.current()
+            {
+                credential.secret = CredentialSecret::Sealed(kept.clone());
+            }
         }
     }
 
@@ -363,14 +387,6 @@ impl Handle {
         }
         Ok(resealed)
     }
-}
-
-/// Joins what the files have with what the state has: each may hold lines that the other one has not.
-fn merge(kept: Vec<Line>, held: Vec<Line>, from: Option<Point>, limit: usize) -> Vec<Line> {
-    let mut lines: std::collections::BTreeMap<u64, Line> = kept.into_iter().map(|line| (line.index, line)).collect();
-    lines.extend(held.into_iter().map(|line| (line.index, line)));
-    let surplus = if from.is_some() { 0 } else { lines.len().saturating_sub(limit) };
-    lines.into_values().skip(surplus).take(limit).collect()
 }
 
 #[cfg(test)]

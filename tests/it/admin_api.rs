@@ -13,37 +13,37 @@ use crate::cli::{Running, Site};
 const APPLY_MAX: Duration = Duration::from_secs(60);
 
 /// Commands against a node that follows no file.
-struct Operator {
-    site: Site,
+pub(crate) struct Operator {
+    pub(crate) site: Site,
     node: Running,
 }
 
 impl Operator {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let site = Site::new();
         let node = site.serve_agreed().await;
         Self { site, node }
     }
 
     /// The exit code, the standard output and the standard error.
-    async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let url = format!("http://{}", self.node.admin);
         self.site.run(&[arguments, &["--admin-url", &url]].concat()).await
     }
 
     /// Runs well, and gives the standard output.
-    async fn does(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn does(&self, arguments: &[&str]) -> String {
         let (code, out, err) = self.run(arguments).await;
         assert_eq!(code, Some(0), "{arguments:?}: {out}{err}");
         out
     }
 
-    async fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.does(&[arguments, &["-o", "json"]].concat()).await).unwrap()
     }
 
     /// Fails with this code, saying this.
-    async fn fails(&self, arguments: &[&str], code: i32, told: &str) {
+    pub(crate) async fn fails(&self, arguments: &[&str], code: i32, told: &str) {
         let (ended, out, err) = self.run(arguments).await;
         assert_eq!(ended, Some(code), "{arguments:?}: {out}{err}");
         assert!(err.contains(told), "{told:?} is not in {err:?}");
@@ -55,7 +55,7 @@ impl Operator {
     }
 
     /// Waits until a key is answered so.
-    async fn until_admitted_as(&self, secret: &str, status: u16) {
+    pub(crate) async fn until_admitted_as(&self, secret: &str, status: u16) {
         let deadline = clock::now() + troupe_tests::eventually::LONG;
         while self.admits(secret).await != status {
             assert!(clock::now() < deadline, "{status} is never answered");

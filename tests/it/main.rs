@@ -45,4 +45,5 @@ mod streams;
 mod tls;
 mod told;
 mod trouble;
+mod undo;
 mod upstream;

@@ -24,7 +24,7 @@ use crate::state::State;
 pub(crate) use read::Span;
 
 pub use line::{Gap, Kept};
-pub use read::{Point, Report, read, verify};
+pub use read::{History, Hole, Point, Report, Told, history, read, verify};
 pub use writer::{Settings, Writer};
 
 /// Why the files of the audit could not be used.

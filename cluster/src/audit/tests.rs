@@ -7,6 +7,7 @@ use troupe_proto::spec::Key;
 
 use super::*;
 use crate::state::State;
+use crate::state::audit::Ring;
 
 const SMALL: Settings = Settings { file_bytes: 2_000, files_max: 3 };
 
@@ -160,11 +161,68 @@ fn a_node_that_missed_lines_says_so() {
 fn lines_are_read_by_index_and_by_time() {
     let dir = tempfile::tempdir().unwrap();
     written(dir.path(), 9, Settings { file_bytes: 1_000, files_max: 100 });
-    let read = |from, to, limit| indexes(&read(dir.path(), from, to, limit).unwrap());
+    let read = |from, to, limit| indexes(&read(Some(dir.path()), &Ring::default(), from, to, limit).unwrap().lines);
 
     assert_eq!(read(Some(Point::Index(3)), Some(Point::Index(5)), 100), [3, 4, 5]);
     assert_eq!(read(Some(Point::Index(3)), None, 2), [3, 4]);
     assert_eq!(read(None, None, 2), [8, 9]);
     assert_eq!(read(None, Some(Point::Index(4)), 2), [3, 4]);
     assert_eq!(read(Some(Point::At(2_500)), Some(Point::At(4_000)), 100), [3, 4]);
+}
+
+#[test]
+fn what_is_missing_is_told_where_it_was_asked_for_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 20, Settings::default());
+    let late = state(1_200);
+    Writer::open(dir.path(), Settings::default()).unwrap().catch_up(&late).unwrap();
+    let holes = |from: Option<u64>, to: Option<u64>, limit| {
+        let told = read(Some(dir.path()), late.audit(), from.map(Point::Index), to.map(Point::Index), limit).unwrap();
+        told.holes.iter().map(|hole| (hole.after, hole.before)).collect::<Vec<_>>()
+    };
+
+    assert_eq!(holes(None, None, 1_100), [(Some(20), 201)]);
+    assert_eq!(holes(None, None, 1_000), []);
+    assert_eq!(holes(Some(1), None, 20), []);
+    assert_eq!(holes(Some(1), None, 21), [(Some(20), 201)]);
+    assert_eq!(holes(Some(100), Some(150), 10), [(Some(20), 201)]);
+    assert_eq!(holes(Some(201), None, 10), []);
+    assert_eq!(holes(None, Some(20), 100), []);
+    let without_files = read(None, late.audit(), Some(Point::Index(1)), None, 10).unwrap();
+    assert_eq!(without_files.holes, [Hole { after: None, before: 201 }]);
+    let at = |seconds: i64| Some(Point::At(seconds * 1_000));
+    assert_eq!(read(Some(dir.path()), late.audit(), at(15), at(18), 99).unwrap().holes, []);
+    assert_eq!(read(Some(dir.path()), late.audit(), at(15), at(30), 99).unwrap().holes.len(), 1);
+}
+
+#[test]
+fn a_history_reaches_back_over_the_files_to_the_first_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(dir.path(), Settings { file_bytes: 10_000, files_max: 100 }).unwrap();
+    let mut held = State::default();
+    for index in 1..=2_500 {
+        put(&mut held, index);
+        if index % 500 == 0 {
+            writer.catch_up(&held).unwrap();
+        }
+    }
+    let told = |dir: &Path, ring: &Ring, index| {
+        let History { lines, is_whole } = history(Some(dir), ring, index).unwrap();
+        (lines.first().unwrap().index, lines.last().unwrap().index, lines.len(), is_whole)
+    };
+
+    assert_eq!(told(dir.path(), held.audit(), 700), (700, 2_500, 1_801, false));
+    assert_eq!(told(dir.path(), held.audit(), 0), (1, 2_500, 2_500, true));
+    assert_eq!(told(dir.path(), held.audit(), 2_000), (1_501, 2_500, 1_000, false));
+
+    let later = tempfile::tempdir().unwrap();
+    written(later.path(), 20, Settings::default());
+    let mut writer = Writer::open(later.path(), Settings::default()).unwrap();
+    writer.catch_up(&state(1_200)).unwrap();
+    let late = state(1_900);
+    writer.catch_up(&late).unwrap();
+    assert_eq!(told(later.path(), late.audit(), 0), (201, 1_900, 1_700, false));
+    let other = tempfile::tempdir().unwrap();
+    written(other.path(), 2, Settings::default());
+    assert_eq!(told(other.path(), late.audit(), 0), (901, 1_900, 1_000, false), "files of another chain are none");
 }

@@ -148,8 +148,9 @@ async fn the_audit_is_read_from_the_files_where_the_state_has_forgotten_it() {
     }
     eventually_kept(dir.path(), 1_100).await;
     let indexes = async |from: Option<u64>, to: Option<u64>, limit| {
-        let lines = handle.audit(from.map(Point::Index), to.map(Point::Index), limit).await.unwrap();
-        lines.iter().map(|line| line.index).collect::<Vec<_>>()
+        let told = handle.audit(from.map(Point::Index), to.map(Point::Index), limit).await.unwrap();
+        assert_eq!(told.holes, []);
+        told.lines.iter().map(|line| line.index).collect::<Vec<_>>()
     };
 
     assert_eq!(indexes(Some(1), None, 2_000).await, (1..=1_100).collect::<Vec<_>>());
@@ -200,4 +201,21 @@ async fn a_process_learns_that_a_later_one_of_its_node_is_at_work() {
     tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it is told");
     assert!(futures_util::poll!(std::pin::pin!(later.superseded())).is_pending());
     assert!(matches!(former.propose(Note::default(), put_defaults(2)).await, Err(ProposeError::Unknown)));
+}
+
+#[tokio::test]
+async fn a_secret_that_does_not_change_keeps_its_seal_so_the_audit_does_not_say_that_it_did() {
+    let handle = local();
+    let sealed = async |revision, secret: &str| {
+        handle.propose(Note::default(), put_provider(revision, "o", secret)).await.unwrap();
+        handle.state().spec().providers["o"].credentials["main"].secret.clone()
+    };
+
+    let first = sealed(0, "sk-1").await;
+    let same = sealed(1, "sk-1").await;
+    let other = sealed(2, "sk-2").await;
+
+    assert_eq!(first, same);
+    assert_ne!(same, other);
+    assert_eq!(secret(&handle.spec().unwrap(), "o"), "sk-2");
 }

@@ -16,6 +16,7 @@
 //! of the audit included: a change of that needs a later version of the agreed state.
 
 pub mod audit;
+pub mod past;
 pub mod shape;
 
 mod defaults;

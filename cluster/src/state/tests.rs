@@ -1,6 +1,7 @@
 mod copies;
 mod golden;
 mod nouns;
+mod past;
 
 use std::collections::BTreeMap;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use troupe_proto::command::Change;
 use troupe_proto::spec::Spec;
 
 use super::call::{Call, Done, Now, Plan};
@@ -121,6 +122,15 @@ fn plan(root: &Node, spec: &Spec, rest: Rest, emptying: Emptying) -> Result<Plan
         return Err(Failure::new(Code::WouldEmpty, detail));
     }
     let changes = parts.changes(spec, rest);
+    let made =
+        parts.made.iter().map(|(id, secret)| Made { name: id.to_string(), secret: Some(secret.expose().clone()) });
+    let applied = Applied { made: made.collect(), notes: parts.notes, ..told(&changes, spec) };
+    // A spec is always in force, be it an empty one.
+    Ok(Plan { changes, was_there: true, with: applied })
+}
+
+/// What changes do to a spec.
+pub(super) fn told(changes: &[Change], spec: &Spec) -> Applied {
     let mut deltas: Vec<Delta> = changes.iter().map(|change| delta(change, spec)).collect();
     let count = |op| deltas.iter().filter(|delta| delta.op == op).count();
     let (added, changed, removed) = (count(Op::Add), count(Op::Change), count(Op::Remove));
@@ -132,9 +142,7 @@ fn plan(root: &Node, spec: &Spec, rest: Rest, emptying: Emptying) -> Result<Plan
     });
     let untold = deltas.len().saturating_sub(TOLD_MAX);
     deltas.truncate(TOLD_MAX);
-    let made =
-        parts.made.iter().map(|(id, secret)| Made { name: id.to_string(), secret: Some(secret.expose().clone()) });
-    let applied = Applied {
+    Applied {
         revision: 0,
         dry_run: false,
         added,
@@ -142,11 +150,9 @@ fn plan(root: &Node, spec: &Spec, rest: Rest, emptying: Emptying) -> Result<Plan
         removed,
         changes: deltas,
         untold,
-        made: made.collect(),
-        notes: parts.notes,
-    };
-    // A spec is always in force, be it an empty one.
-    Ok(Plan { changes, was_there: true, with: applied })
+        made: Vec::new(),
+        notes: Vec::new(),
+    }
 }
 
 pub(super) async fn export(call: &Call<'_>) -> Result<Reply, Failure> {

@@ -61,12 +61,14 @@ pub(super) struct Agreed {
     pub(super) revision: Revision,
     pub(super) spec: Arc<Spec>,
     /// All of the state that the spec is of.
-    state: Arc<State>,
+    pub(super) state: Arc<State>,
 }
 
 /// What a change is worked out from.
 pub(super) struct Now {
     pub(super) spec: Arc<Spec>,
+    /// All of the state that the spec is of.
+    pub(super) state: Arc<State>,
     /// The same call was answered before: whatever it changed is in force already.
     pub(super) is_repeated: bool,
 }
@@ -235,9 +237,25 @@ impl Call<'_> {
         &self,
         plan: impl Fn(&Now) -> Result<Plan<T>, Failure> + Send + Sync + 'static,
     ) -> Result<Done<T>, Failure> {
+        self.change_for("", plan).await
+    }
+
+    /// The same for a reason of the call's own, which stands before the asker's in the audit.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(super) async fn change_for<T: Send + 'static>(
+        &self,
+        own: &str,
+        plan: impl Fn(&Now) -> Result<Plan<T>, Failure> + Send + Sync + 'static,
+    ) -> Result<Done<T>, Failure> {
         self.check_writable()?;
         let condition = Condition::read(self.headers)?;
-        let note = self.note()?;
+        let mut note = self.note()?;
+        if !own.is_empty() {
+            let separator = if note.reason.is_empty() { "" } else { ": " };
+            note.reason = format!("{own}{separator}{}", note.reason);
+        }
         let plan = Arc::new(plan);
         let give_up = clock::now() + CHANGE_MAX;
         // One at a time: changes that are worked out side by side are all of the same revision, and all but one of them
@@ -251,7 +269,7 @@ impl Call<'_> {
                 condition.check_revision(revision)?;
             }
             let work = Arc::clone(&plan);
-            let now = Now { spec, is_repeated };
+            let now = Now { spec, state: Arc::clone(&state), is_repeated };
             let made = tokio::task::spawn_blocking(move || work(&now)).await;
             let Plan { changes, was_there, with } =
                 made.map_err(|_| Failure::new(ErrorCode::Internal, "the change could not be worked out"))??;

@@ -43,6 +43,8 @@ codes! {
     ConditionFailed = "condition_failed", 412, "`If-Match: *`, and there is nothing of this name; or `If-None-Match: *`, and there is something.";
     ConsensusStopped = "consensus_stopped", 503, "Consensus stopped at this node, because its disk failed or an entry cannot be read: nothing changed. Ask another node.";
     WouldEmpty = "would_empty", 409, "A spec without providers, models and keys would take all of them away; `allow_empty` does it on purpose.";
+    AuditTooShort = "audit_too_short", 404, "The audit of this node does not tell what was in force at that entry: it does not reach back so far, or there is no such entry yet.";
+    SecretGone = "secret_gone", 409, "The way back needs secrets that are nowhere any more; `problems` names each. Put them in force again first, or leave what they belong to as it is (`leave_gone`).";
 }
 
 impl From<ErrorCode> for Code {

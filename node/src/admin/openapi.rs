@@ -144,6 +144,7 @@ fn gives_schema(gives: Gives) -> Value {
         Gives::Spec => reference(""),
         Gives::Fields(fields) => members(fields),
         Gives::Items(fields) => page(members(fields)),
+        Gives::ItemsAnd(fields, more) => json!({"allOf": [page(members(fields)), members(more)]}),
         Gives::Object => json!({"type": "object"}),
     }
 }
@@ -264,8 +265,22 @@ pub fn page() -> String {
             Takes::Nothing | Takes::Section(_) | Takes::Spec => &[],
         };
         let answer: &[Member] = match route.answer {
-            Gives::Fields(fields) | Gives::Items(fields) | Gives::Section(_, fields) | Gives::Page(_, fields) => fields,
+            Gives::Fields(fields)
+            | Gives::Items(fields)
+            | Gives::ItemsAnd(fields, _)
+            | Gives::Section(_, fields)
+            | Gives::Page(_, fields) => fields,
             Gives::Text(_) | Gives::Spec | Gives::Object => &[],
+        };
+        let page_answer: &[Member] = match route.answer {
+            Gives::ItemsAnd(_, fields) => fields,
+            Gives::Fields(_)
+            | Gives::Items(_)
+            | Gives::Section(..)
+            | Gives::Page(..)
+            | Gives::Text(_)
+            | Gives::Spec
+            | Gives::Object => &[],
         };
         if route.query.is_empty() && body.is_empty() && answer.is_empty() {
             continue;
@@ -277,7 +292,7 @@ pub fn page() -> String {
         for query in route.query {
             push(&mut page, format_args!("| `?` | `{}` | {} | {} |\n", query.name, query.takes, query.doc));
         }
-        for (side, members) in [("body", body), ("answer", answer)] {
+        for (side, members) in [("body", body), ("answer", answer), ("page", page_answer)] {
             for member in members {
                 push(&mut page, format_args!("| {side} | `{}` | {} | {} |\n", member.name, member.takes, member.doc));
             }

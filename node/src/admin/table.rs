@@ -7,7 +7,7 @@ use troupe_proto::token::Role;
 use super::call::Call;
 use super::failure::Failure;
 use super::reply::Reply;
-use super::{apply, nouns, query};
+use super::{apply, nouns, query, rollback};
 
 /// The largest body of most routes.
 const BODY_BYTES: usize = 1 << 20;
@@ -63,6 +63,8 @@ pub(super) enum Gives {
     Fields(&'static [Member]),
     /// Pages of items with fields of their own.
     Items(&'static [Member]),
+    /// The same, and more fields of the page.
+    ItemsAnd(&'static [Member], &'static [Member]),
     /// An object that is described in the reference.
     Object,
 }
@@ -185,6 +187,12 @@ const AUDIT_LINE: &[Member] = &[
     member("changes", "list", "What changed, each with the fields before and after. Never a secret."),
     member("hash", "text", "SHA-256 of the hash of the entry before and of this one."),
 ];
+
+const AUDIT_PAGE: &[Member] = &[member(
+    "gaps",
+    "list",
+    "What of the asked span this node does not have, because it was given a snapshot instead or keeps no more: all entries behind `after` (absent: from the first on) and before `before`.",
+)];
 
 const NODE: &[Member] = &[
     NAME,
@@ -741,7 +749,49 @@ pub(super) static ROUTES: &[Route] = &[
         doc: "Who changed what, when and why, the oldest first. Each entry's hash says everything before it.",
         query: AUDIT,
         body: Takes::Nothing,
-        answer: Gives::Items(AUDIT_LINE),
+        answer: Gives::ItemsAnd(AUDIT_LINE, AUDIT_PAGE),
         run: |call| Box::pin(nouns::audit::list(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/audit/as-of",
+        role: Role::Viewer,
+        doc: "The whole spec as it was behind an earlier entry, told by the audit.",
+        query: &[parameter("index", "whole", "Required. The entry."), STALE],
+        body: Takes::Nothing,
+        answer: Gives::Fields(rollback::WAS),
+        run: |call| Box::pin(rollback::as_of(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/audit/diff",
+        role: Role::Viewer,
+        doc: "What changed in the spec between two entries, whatever came and went in between. It answers as a dry run of `apply` does.",
+        query: &[
+            parameter("from", "whole", "Required. The entry behind which it begins."),
+            parameter("to", "whole", "The entry behind which it ends; what is in force unless given."),
+            STALE,
+        ],
+        body: Takes::Nothing,
+        answer: Gives::Fields(apply::ANSWER),
+        run: |call| Box::pin(rollback::diff(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/rollback",
+        role: Role::Operator,
+        doc: "Puts the spec in force again that was in force behind an earlier entry, all of it or nothing, as one change whose reason names the entry. A secret that was replaced since is not brought back: the present one stays, and a note says so.",
+        query: &[
+            parameter("to", "whole", "Required. The entry."),
+            parameter("dry_run", "yes or no", "Changes nothing: the answer says what would change."),
+            parameter(
+                "leave_gone",
+                "yes or no",
+                "What cannot come back because its secret is gone stays as it is now; without this, the call is refused then.",
+            ),
+        ],
+        body: Takes::Nothing,
+        answer: Gives::Fields(apply::ANSWER),
+        run: |call| Box::pin(rollback::rollback(call)),
     },
 ];

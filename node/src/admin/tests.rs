@@ -1,3 +1,5 @@
+mod rollback;
+
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;

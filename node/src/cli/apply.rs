@@ -62,7 +62,7 @@ pub(super) struct Export {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     Toml,
     Json,
     Yaml,
@@ -133,11 +133,15 @@ pub(super) fn diff(args: &Diff) -> anyhow::Result<Exit> {
 }
 
 pub(super) fn export(args: &Export) -> anyhow::Result<Exit> {
-    let document = args.access.ask(&Ask::get(&["export"]).query("hashes", flag(args.hashes)))?;
-    let text = match args.output {
-        Format::Toml => toml::to_string(&document)?,
-        Format::Json => serde_json::to_string_pretty(&document)? + "\n",
-        Format::Yaml => yaml(&document),
+    print_spec(&args.access.ask(&Ask::get(&["export"]).query("hashes", flag(args.hashes)))?, args.output)
+}
+
+/// Prints a whole spec on the standard output.
+pub(super) fn print_spec(spec: &Value, format: Format) -> anyhow::Result<Exit> {
+    let text = match format {
+        Format::Toml => toml::to_string(spec)?,
+        Format::Json => serde_json::to_string_pretty(spec)? + "\n",
+        Format::Yaml => yaml(spec),
     };
     say(&mut std::io::stdout().lock(), &text);
     Ok(Exit::Ok)
@@ -162,11 +166,11 @@ const fn rest(prune: bool, allow_empty: bool) -> Rest {
     [("prune", flag(prune)), ("allow_empty", flag(allow_empty))]
 }
 
-const fn flag(is_set: bool) -> &'static str {
+pub(super) const fn flag(is_set: bool) -> &'static str {
     if is_set { "true" } else { "false" }
 }
 
-fn is_confirmed() -> std::io::Result<bool> {
+pub(super) fn is_confirmed() -> std::io::Result<bool> {
     let mut out = std::io::stderr().lock();
     out.write_all(b"change this? [y/N] ")?;
     out.flush()?;
@@ -182,8 +186,13 @@ enum Tense {
     Past,
 }
 
-fn things(count: usize) -> String {
+pub(super) fn things(count: usize) -> String {
     if count == 1 { "1 thing".to_owned() } else { format!("{count} things") }
+}
+
+/// What is to change, for people.
+pub(super) fn human_future(applied: &Applied) -> String {
+    human(applied, Tense::Future)
 }
 
 fn human(applied: &Applied, tense: Tense) -> String {
@@ -205,7 +214,7 @@ fn human(applied: &Applied, tense: Tense) -> String {
     text
 }
 
-fn human_done(applied: &Applied) -> String {
+pub(super) fn human_done(applied: &Applied) -> String {
     let mut text = String::new();
     for made in &applied.made {
         let secret = made.secret.as_deref().unwrap_or("(not shown again)");

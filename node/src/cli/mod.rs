@@ -18,6 +18,7 @@ mod noun;
 mod output;
 mod print;
 mod provider;
+mod rollback;
 mod rolling;
 mod route;
 mod serve;
@@ -86,8 +87,10 @@ enum Command {
     /// Works on the tokens of operators.
     #[command(subcommand)]
     Token(token::Command),
-    /// Shows who changed what, when and why.
-    Audit(audit::Audit),
+    /// Shows who changed what, when and why; what changed between two entries; and what the spec was behind one.
+    Audit(Box<audit::Audit>),
+    /// Goes back to the spec behind an earlier entry of the audit, all of it or nothing. Shows what changes first.
+    Rollback(rollback::Rollback),
     /// Saves all that is agreed to a file, and makes a cluster of such a file.
     #[command(subcommand)]
     Snapshot(snapshot::Command),
@@ -159,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::Node(command) => node::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Audit(args) => audit::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
         Command::Snapshot(command) => snapshot::run(&command),
         Command::Route(command) => route::run(&command),
         Command::Doctor(args) => doctor::run(&args),

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use troupe_cluster::audit::Point;
+use troupe_cluster::audit::{Hole, Point, Told};
 use troupe_proto::failure::ErrorCode;
 
 use super::hex;
@@ -30,8 +30,8 @@ pub(in crate::admin) async fn list(call: &Call<'_>) -> Result<Reply, Failure> {
         call.synchronised().await?;
     }
     let revision = call.state.cluster.state().revision();
-    let lines = call.state.cluster.audit(from, to, limit).await;
-    let lines = lines.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+    let told = call.state.cluster.audit(from, to, limit).await;
+    let Told { lines, holes } = told.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
     let next = lines.last().filter(|_| from.is_some() && lines.len() == limit).map(|line| line.index.saturating_add(1));
     let items: Vec<Value> = lines
         .iter()
@@ -41,9 +41,17 @@ pub(in crate::admin) async fn list(call: &Call<'_>) -> Result<Reply, Failure> {
             item
         })
         .collect();
-    let mut page = json!({ "revision": revision.0, "items": items });
+    let mut page = json!({ "revision": revision.0, "items": items, "gaps": holes.iter().map(gap).collect::<Vec<_>>() });
     if let Some(next) = next {
         page["next"] = next.to_string().into();
     }
     Ok(reply::json_at(StatusCode::OK, revision, &page))
+}
+
+/// What this node does not have.
+fn gap(hole: &Hole) -> Value {
+    match hole.after {
+        Some(after) => json!({ "after": after, "before": hole.before }),
+        None => json!({ "before": hole.before }),
+    }
 }

@@ -5,6 +5,7 @@ mod model;
 mod parts;
 mod policies;
 mod provider;
+mod restore;
 mod rules;
 mod sections;
 mod sending;
@@ -19,7 +20,8 @@ use troupe_proto::secret::{KeyHash, Secret};
 use troupe_proto::spec::Spec;
 
 pub(super) use key::Declared;
-pub use parts::{Parts, Rest, read_parts};
+pub use parts::{Parts, Rest, changes_between, read_parts};
+pub use restore::{Lost, Restored, restore};
 pub(super) use rules::within;
 pub use sections::SECTIONS;
 pub use sending::{read_for_sending, read_one_for_sending};

@@ -48,15 +48,28 @@ pub struct Parts {
 /// # Errors
 /// Every problem found; and what this node could not serve.
 pub fn read_parts(source: &str, root: &Node, in_force: &Spec, rest: Rest) -> Result<Parts, ConfigError> {
-    let problems = Problems::default();
-    // Never asked: this reader takes literals only.
-    let env = |_: &str| None;
-    let secrets = Secrets::new(&env, Literals::Only, Files::default()).unsaid(Unsaid::Kept(in_force));
     let nothing = Spec::default();
     let beside = match rest {
         Rest::Stays => in_force,
         Rest::Goes => &nothing,
     };
+    read_parts_beside(source, root, in_force, beside)
+}
+
+/// The same for parts that are to stand beside others than those in force.
+///
+/// # Errors
+/// As [`read_parts`].
+pub(super) fn read_parts_beside(
+    source: &str,
+    root: &Node,
+    in_force: &Spec,
+    beside: &Spec,
+) -> Result<Parts, ConfigError> {
+    let problems = Problems::default();
+    // Never asked: this reader takes literals only.
+    let env = |_: &str| None;
+    let secrets = Secrets::new(&env, Literals::Only, Files::default()).unsaid(Unsaid::Kept(in_force));
     let (mut parts, declared) = read(&Found::new(root, String::new(), source, &problems), &secrets, beside);
     problems.into_result()?;
     parts.fill(declared, in_force)?;
@@ -87,6 +100,13 @@ fn read(root: &Found<'_>, secrets: &Secrets<'_>, beside: &Spec) -> (Parts, BTree
         parts.notes = key::unserved_patterns(&declared, &models);
     }
     (parts, declared)
+}
+
+/// The changes that make one spec of another.
+pub fn changes_between(before: &Spec, after: &Spec) -> Vec<Change> {
+    let Spec { providers, models, keys, defaults, policies } = after.clone();
+    let (defaults, policies) = (Some(defaults), Some(policies));
+    Parts { providers, models, keys, defaults, policies, ..Parts::default() }.changes(before, Rest::Goes)
 }
 
 impl Parts {
