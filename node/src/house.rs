@@ -12,7 +12,7 @@ use crate::agreement::Agreement;
 use crate::clock;
 use crate::flow::Flow;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::{Metrics, Present, ThreadMetrics};
+use crate::telemetry::metrics::{Drains, Metrics, Present, ThreadMetrics};
 use crate::telemetry::record::RequestRecord;
 use crate::troubles::Trouble;
 use crate::upstream::Client;
@@ -42,22 +42,35 @@ pub struct House {
 
 /// Connections that were opened while the node took part: a drain ends with the last of them.
 #[derive(Debug, Default)]
-pub struct Elders(AtomicUsize);
+pub struct Elders {
+    here: AtomicUsize,
+    drains: Arc<Drains>,
+}
 
 /// One such connection, until it is dropped.
 #[derive(Debug)]
 pub struct Elder(Arc<Elders>);
 
 impl Elders {
+    /// None yet; those that end in a drain are counted by `drains`.
+    pub fn new(drains: Arc<Drains>) -> Self {
+        Self { here: AtomicUsize::new(0), drains }
+    }
+
+    /// What is counted of drains.
+    pub fn drains(&self) -> &Drains {
+        &self.drains
+    }
+
     /// Counts a connection until the guard is dropped.
     pub fn enter(self: &Arc<Self>) -> Elder {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.here.fetch_add(1, Ordering::Relaxed);
         Elder(self.clone())
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.here.load(Ordering::Relaxed)
     }
 
     /// Resolves once there is none.
@@ -70,7 +83,9 @@ impl Elders {
 
 impl Drop for Elder {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        // Counted before it is gone: who waits for the last one finds the counts whole.
+        self.0.drains.connection_ended();
+        self.0.here.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -115,7 +130,8 @@ impl House {
         access_log: Arc<AccessLog>,
         seams: Seams,
     ) -> Self {
-        Self { view, agreement, actors, health, limits, metrics, access_log, seams, elders: Arc::default() }
+        let elders = Arc::new(Elders::new(metrics.drains().clone()));
+        Self { view, agreement, actors, health, limits, metrics, access_log, seams, elders }
     }
 
     /// Publishes the agreed state as the view that requests read; whether they read all of it now.

@@ -35,7 +35,7 @@ use crate::pipeline;
 use crate::rotation::Rotation;
 use crate::telemetry;
 use crate::telemetry::access_log::{AccessLog, AccessLogError, Closed, Destination};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{By, Metrics};
 use crate::view::View;
 use crate::wiring;
 
@@ -321,6 +321,7 @@ impl Node {
         self.house.health.set(Phase::Draining);
         // An operator may have told balancers before.
         if *self.rotation.flow().borrow() == Flow::Serving {
+            self.rotation.begun(By::End);
             tracing::info!(delay = ?self.drain_delay, "unready: balancers send new clients elsewhere");
             tokio::select! {
                 () = tokio::time::sleep(self.drain_delay) => {}
@@ -341,11 +342,18 @@ impl Node {
             () = hurry.clone() => true,
         };
         if is_cut {
-            tracing::warn!(in_flight = self.house.in_flight(), "cutting what is still open");
+            let in_flight = self.house.in_flight();
+            self.house.elders.drains().requests_cut(in_flight);
+            tracing::warn!(in_flight, "cutting what is still open");
             self.rotation.advance(Flow::Stopped);
             if tokio::time::timeout(CUT_MAX, finished).await.is_err() {
                 tracing::error!("a data thread does not end, it is left behind");
             }
+        }
+        if let Some(took) = self.rotation.over() {
+            // The last scrape may have been before.
+            let (closed, cut) = self.house.elders.drains().connections();
+            tracing::info!(?took, closed, cut, "nobody is left");
         }
         self.admin_stop.send_replace(true);
         let access_log = self.house.access_log.clone();

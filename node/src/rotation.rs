@@ -5,16 +5,18 @@
 //!   └──────────────────────────── undrain: as if nothing had been ────────────────────────────┘
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::admin::Health;
+use crate::clock;
 use crate::flow::Flow;
 use crate::house::Elders;
+use crate::telemetry::metrics::By;
 
 /// What becomes of a node once those who were there when it left rotation are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +37,16 @@ pub struct Rotation {
     stop: Notify,
     /// The way out, while it is under way. Aborted by whoever comes back.
     leaving: Mutex<Option<JoinHandle<()>>>,
+    /// Since when it drains, for as long as it does.
+    since: Mutex<Option<Instant>>,
 }
 
 impl Rotation {
     /// A node that is in rotation. `delay` is how long it says so before connections close, `at_most` how long it then
     /// waits before it stops.
     pub fn new(health: Arc<Health>, elders: Arc<Elders>, (delay, at_most): (Duration, Duration)) -> Arc<Self> {
-        let (stop, leaving) = (Notify::new(), Mutex::new(None));
-        Arc::new(Self { health, elders, flow: watch::channel(Flow::Serving).0, delay, at_most, stop, leaving })
+        let (stop, leaving, since) = (Notify::new(), Mutex::default(), Mutex::default());
+        Arc::new(Self { health, elders, flow: watch::channel(Flow::Serving).0, delay, at_most, stop, leaving, since })
     }
 
     /// Where the node is on its way out.
@@ -55,8 +59,26 @@ impl Rotation {
         self.flow.send_if_modified(|flow| {
             let is_further = stage > *flow;
             *flow = stage.max(*flow);
+            // Before anybody sees it: a connection that ends because of it finds it.
+            self.elders.drains().reached(*flow);
             is_further
         });
+    }
+
+    /// Counts a drain that begins now, unless one is under way: a process that ends may have been drained before.
+    pub(crate) fn begun(&self, by: By) {
+        let mut since = lock(&self.since);
+        if since.is_none() {
+            *since = Some(clock::now());
+            self.elders.drains().begun(by);
+        }
+    }
+
+    /// Counts how long the drain took, and gives it, unless it is counted already.
+    pub(crate) fn over(&self) -> Option<Duration> {
+        let took = clock::now().saturating_duration_since(lock(&self.since).take()?);
+        self.elders.drains().over(took);
+        Some(took)
     }
 
     /// Connections that were there when it left rotation, or are there now.
@@ -72,6 +94,7 @@ impl Rotation {
     /// Leaves rotation. Said again, it counts from anew only if what follows is another.
     pub fn leave(self: &Arc<Self>, then: Then) {
         self.health.hold(true);
+        self.begun(By::Operator);
         tracing::info!(delay = ?self.delay, ?then, "unready: an operator takes this node out of rotation");
         let rotation = self.clone();
         let way = tokio::spawn(async move {
@@ -80,6 +103,9 @@ impl Rotation {
             }
             rotation.advance(Flow::Draining);
             let is_over = timeout(rotation.at_most, rotation.elders.gone()).await.is_ok();
+            if is_over {
+                rotation.over();
+            }
             match then {
                 Then::Stay if is_over => tracing::info!("nobody is left who was here before"),
                 Then::Stay => tracing::warn!(elders = rotation.elders.count(), "somebody is still here, who may stay"),
@@ -93,10 +119,14 @@ impl Rotation {
     pub fn come_back(&self) {
         self.replace(None);
         self.health.hold(false);
+        if !self.health.is_ending() {
+            self.over();
+        }
         self.flow.send_if_modified(|flow| {
             let is_back = *flow == Flow::Draining && !self.health.is_ending();
             if is_back {
                 *flow = Flow::Serving;
+                self.elders.drains().reached(*flow);
             }
             is_back
         });
@@ -109,18 +139,22 @@ impl Rotation {
     }
 
     fn replace(&self, way: Option<JoinHandle<()>>) {
-        let before = std::mem::replace(&mut *self.leaving.lock().unwrap_or_else(PoisonError::into_inner), way);
+        let before = std::mem::replace(&mut *lock(&self.leaving), way);
         if let Some(before) = before {
             before.abort();
         }
     }
 }
 
+/// What these hold is whole at every moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::admin::Phase;
-    use crate::clock;
     use crate::freshness::Freshness;
 
     use crate::flow::reached;

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use troupe_loadtest::mock::Strike;
 use troupe_node::clock;
+use troupe_node::telemetry::metrics::Learned;
 use troupe_tests::ask::{Dialect, words};
 use troupe_tests::eventually::LONG;
 use troupe_tests::{Client, World};
@@ -23,6 +24,13 @@ const PATH: &str = "/v1/chat/completions";
 fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What a metrics page says of a series.
+fn value(page: &str, series: &str) -> f64 {
+    page.lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+        .map_or(0.0, |value| value.parse().unwrap())
 }
 
 async fn is_refused(data: SocketAddr) -> bool {
@@ -92,7 +100,15 @@ async fn a_node_that_was_taken_out_of_rotation_comes_back() {
     let served = client.post(PATH, Dialect::OpenAi.ask("o-x")).await;
     assert_eq!((client.get("/readyz").await.status, served.status), (503, 200));
 
+    let page = async || admin.get("/metrics").await.text();
+    let closed = "troupe_drain_connections_total{outcome=\"closed\"}";
+    let counted = async { while value(&page().await, closed) != 1.0 {} };
+    timeout(LONG, counted).await.expect("the connection is counted");
+    assert_eq!(value(&page().await, "troupe_drains_total{by=\"operator\"}"), 1.0);
+
     assert_eq!(admin.call(Method::POST, "/admin/v1/node/undrain", "").await.status, 200);
+    let back = page().await;
+    assert_eq!(value(&back, "troupe_drain_duration_seconds_count"), 1.0, "{back}");
     let kept = client.clone().kept().await;
     for _ in 0..3 {
         assert_eq!(kept.get("/readyz").await.status, 200, "it is back, and keeps its connections");
@@ -125,6 +141,7 @@ async fn a_stream_that_outlasts_the_drain_is_cut_and_still_has_its_line() {
     let began = clock::now();
 
     let World { mock, node, .. } = world;
+    let house = node.house.clone();
     timeout(LONG, node.drain(pending())).await.expect("the drain ends");
 
     let took = clock::now() - began;
@@ -134,6 +151,12 @@ async fn a_stream_that_outlasts_the_drain_is_cut_and_still_has_its_line() {
         assert!(stream.is_cut, "it looks whole: {rest:?}");
     }
     troupe_tests::until("both calls are closed", || mock.closed_early().len() == 2).await;
+    let page = house.metrics.render(&Learned::default());
+    assert_eq!(value(&page, "troupe_drains_total{by=\"end\"}"), 1.0);
+    assert_eq!(value(&page, "troupe_drain_requests_cut_total"), 2.0);
+    assert_eq!(value(&page, "troupe_drain_connections_total{outcome=\"cut\"}"), 2.0);
+    assert_eq!(value(&page, "troupe_drain_duration_seconds_count"), 1.0);
+    assert!((0.4..5.0).contains(&value(&page, "troupe_drain_duration_seconds_sum")), "{page}");
     let lines = lines(&log);
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines.iter().all(|line| line["outcome"] != "finished" && line["status"] == 200), "{lines:?}");

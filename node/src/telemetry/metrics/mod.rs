@@ -5,6 +5,7 @@
 
 mod agreed;
 mod cell;
+mod drains;
 mod gossip;
 mod learned;
 pub(crate) mod names;
@@ -26,6 +27,7 @@ use super::record::Lost;
 use crate::clock;
 pub use agreed::Agreed;
 pub use cell::{Counter, Gauge, Present};
+pub use drains::{By, Drains};
 pub use learned::{Learned, TargetNow};
 pub use names::{ALL, BOUNDS_MS, Kind, Metric, reference};
 pub use process::Process;
@@ -91,6 +93,7 @@ pub struct Metrics {
     access_log_lines: Counter,
     access_log_dropped: Counter,
     panics: Counter,
+    drains: Arc<Drains>,
     reloads: [Counter; RELOADS.len()],
     revision: AtomicU64,
     runtimes: Mutex<Vec<(&'static str, Handle)>>,
@@ -111,6 +114,7 @@ impl Metrics {
             access_log_lines: Counter::default(),
             access_log_dropped: Counter::default(),
             panics: Counter::default(),
+            drains: Arc::default(),
             reloads: Default::default(),
             revision: AtomicU64::new(0),
             runtimes: Mutex::default(),
@@ -162,6 +166,11 @@ impl Metrics {
     /// Counts a panic that was caught.
     pub fn panicked(&self) {
         self.panics.inc();
+    }
+
+    /// What is counted of drains.
+    pub fn drains(&self) -> &Arc<Drains> {
+        &self.drains
     }
 
     /// Counts a reading of the spec.

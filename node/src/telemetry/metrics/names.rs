@@ -72,6 +72,10 @@ metrics! {
     ACCESS_LOG_DROPPED = Counter "troupe_access_log_dropped_total" [] "Access log lines that were lost, because the ring was full or the file could not be written.";
     LOG_DROPPED = Counter "troupe_log_dropped_total" [] "Lines of the process's own log that were lost, because stderr was not read fast enough or could not be written.";
     PANICS = Counter "troupe_panics_total" [] "Panics that were caught; each is a fault of this gateway.";
+    DRAINS = Counter "troupe_drains_total" ["by"] "Times this node left rotation.";
+    DRAIN_DURATION = Histogram "troupe_drain_duration_seconds" [] "Time from when it said so until nobody was left who was there before, the rest was cut, or it came back.";
+    DRAIN_CONNECTIONS = Counter "troupe_drain_connections_total" ["outcome"] "Client connections that were there before a drain and ended in it.";
+    DRAIN_REQUESTS_CUT = Counter "troupe_drain_requests_cut_total" [] "Requests that were still in flight, streams most of them, when a drain's time was over and they were cut.";
     ACTORS = Gauge "troupe_actors" ["role"] "Actors that are up.";
     ACTOR_RESTARTS = Counter "troupe_actor_restarts_total" ["role"] "Actors that fell and were started again.";
     ACTOR_INBOX = Gauge "troupe_actor_inbox_depth" ["role"] "Facts that wait for an actor.";
@@ -161,6 +165,8 @@ pub fn reference() -> String {
          | `class` | `vote`, `append`, `snapshot`, `forward`, `join`, `push` |\n\
          | `finding` | `alive`, `answers`, `dead`, `credential_refused`, `unknown` |\n\
          | `what` of a word | `told`, `heard`, `stale` |\n\
+         | `by` | `operator` (`troupe node drain`), `end` (the process was told to end) |\n\
+         | `outcome` of a connection in a drain | `closed`, `cut` (the drain's time was over) |\n\
          | `outcome` of a key check | `seen` (this node then knew all there was), `unseen` (nobody could be asked) |\n\
          | `code` | an error code; each has a page in [errors](../errors/README.md) |\n\
          | `runtime` | `data` (all data threads), `raft`, `control` |\n\

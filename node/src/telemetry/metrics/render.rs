@@ -75,6 +75,7 @@ impl Metrics {
         text.single(&names::ACCESS_LOG_DROPPED, self.access_log_dropped.get());
         text.single(&names::LOG_DROPPED, log::dropped());
         text.single(&names::PANICS, self.panics.get());
+        self.drains.render(text);
         text.head(&names::CONFIG_RELOADS);
         for (outcome, count) in RELOADS.iter().zip(&self.reloads) {
             text.sample(&names::CONFIG_RELOADS, &[outcome], count.get());
