@@ -14,6 +14,7 @@ mod credentials;
 mod dev;
 mod drain;
 mod drills;
+mod earlier;
 mod explain;
 mod failover;
 mod fairness;

@@ -50,6 +50,14 @@ pub enum DirError {
         /// What is wrong with it.
         source: WireError,
     },
+    /// Its identity was written by a later version of this program, and so may be everything else in it.
+    #[error("{} was written by a later version of troupe: start that one", .path.display())]
+    Later {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: WireError,
+    },
     /// It holds a log or a snapshot, and nothing that says whose.
     #[error("{} holds a node's data without its identity", .0.display())]
     Orphan(PathBuf),
@@ -92,8 +100,7 @@ impl DataDir {
         let file = path.join("identity");
         let identity = match fs::read(&file) {
             Ok(bytes) => {
-                let before: Identity =
-                    wire::decode(&bytes).map_err(|source| DirError::Identity { path: file.clone(), source })?;
+                let before: Identity = wire::decode(&bytes).map_err(|source| unreadable(&file, source))?;
                 Identity { incarnation: before.incarnation + 1, ..before }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -160,6 +167,15 @@ impl DataDir {
     }
 }
 
+/// Whoever is told that it is damaged removes it; what another version wrote is well.
+fn unreadable(path: &Path, source: WireError) -> DirError {
+    let path = path.to_owned();
+    match source {
+        WireError::Schema { found, known } if found > known => DirError::Later { path, source },
+        source => DirError::Identity { path, source },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,7 +215,17 @@ mod tests {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             fs::write(&file, flipped).unwrap();
-            assert!(matches!(DataDir::open(temp.path(), NodeId(8)), Err(DirError::Identity { .. })), "bit {bit}");
+            let opened = DataDir::open(temp.path(), NodeId(8));
+            // Flipped in the envelope's number of its layout, it looks like one of a later version.
+            let is_refused = match opened {
+                Err(DirError::Identity { .. }) => true,
+                Err(DirError::Later { .. }) => (32..48).contains(&bit),
+                Ok(_)
+                | Err(DirError::Taken(_) | DirError::Orphan(_) | DirError::Foreign { .. } | DirError::Io { .. }) => {
+                    false
+                }
+            };
+            assert!(is_refused, "bit {bit}");
         }
         fs::remove_file(&file).unwrap();
         fs::create_dir(temp.path().join("raft")).unwrap();
