@@ -52,7 +52,7 @@ pub struct Cluster;
 impl Cluster {
     /// A cluster of this process alone, with an empty state that lives as long as its handles.
     pub fn start_local(keyring: Keyring) -> Handle {
-        Self::over(Arc::new(Local::new(State::default())), Process { node: NodeId(0), incarnation: 1 }, keyring)
+        Self::over(Arc::new(Local::new(State::newest())), Process { node: NodeId(0), incarnation: 1 }, keyring)
     }
 
     /// Joins a consensus and the state: what is proposed through the handle is proposed by `process`.
@@ -136,6 +136,9 @@ impl Handle {
     pub async fn propose(&self, note: Note, command: Command) -> Result<Reply, ProposeError> {
         let mut command = command;
         self.seal(&mut command).map_err(|_| ProposeError::Unsealed)?;
+        if let Some(refusal) = self.too_new(&command).await? {
+            return Ok(Reply::Refused(refusal));
+        }
         let ticket = self.inner.desk.ticket().await;
         let entry = Entry { origin: ticket.origin(), note, command };
         match self.inner.consensus.propose(entry).await? {
@@ -147,6 +150,19 @@ impl Handle {
             }
             reply => Ok(reply),
         }
+    }
+
+    /// Why a command must not get into the log: some member would find an entry there that it cannot read, and stop.
+    /// The version in force never goes back, so what an older state allows each later one does.
+    async fn too_new(&self, command: &Command) -> Result<Option<Refusal>, ProposeError> {
+        let needs = command.needs();
+        if needs <= self.state().cluster_version() {
+            return Ok(None);
+        }
+        // It may have been raised without this node having heard of it.
+        self.read_index().await.map_err(|_| ProposeError::NoLeader)?;
+        let version = self.state().cluster_version();
+        Ok((needs > version).then_some(Refusal::TooNew { needs, version }))
     }
 
     fn seal(&self, command: &mut Command) -> Result<(), SealError> {
@@ -162,7 +178,8 @@ impl Handle {
                 | Change::PutKey(..)
                 | Change::RemoveKey(_)
                 | Change::PutDefaults(_)
-                | Change::PutPolicies(_) => Ok(()),
+                | Change::PutPolicies(_)
+                | Change::SwitchProvider(..) => Ok(()),
             }),
             Command::Form { .. }
             | Command::SetVersion(_)

@@ -130,6 +130,7 @@ impl Agreement {
             vitals: self.handle.vitals(),
             age: self.freshness.age(now),
             is_fresh: self.freshness.is_fresh(now),
+            off: self.handle.state().spec().off.keys().cloned().collect(),
             checks_seen: self.checks.seen.load(Ordering::Relaxed),
             checks_unseen: self.checks.unseen.load(Ordering::Relaxed),
         })

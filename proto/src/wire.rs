@@ -27,10 +27,18 @@ pub const HEAD_BYTES: usize = 14;
 pub trait Message: Encode + Decode<()> {
     /// Which message it is; unique, for ever.
     const KIND: u16;
-    /// The version of its layout.
+    /// The newest version of its layout that this build knows.
     const SCHEMA: u16;
+    /// The oldest version of it that this build still reads.
+    const OLDEST: u16 = Self::SCHEMA;
     /// The most bytes its body may have.
     const LIMIT: usize;
+
+    /// The version of the layout that this message is written in. What a node of an earlier build may read is written as
+    /// that one knows it: only what cannot be said in an older layout is said in a newer one.
+    fn schema(&self) -> u16 {
+        Self::SCHEMA
+    }
 }
 
 impl Message for crate::command::Reply {
@@ -39,10 +47,19 @@ impl Message for crate::command::Reply {
     const LIMIT: usize = 64 << 10;
 }
 
+/// | schema | of |
+/// |---|---|
+/// | 1 | commands of versions 1 and 2 of the agreed state |
+/// | 2 | commands that need a later one |
 impl Message for crate::command::Entry {
     const KIND: u16 = 3;
-    const SCHEMA: u16 = 1;
+    const SCHEMA: u16 = 2;
+    const OLDEST: u16 = 1;
     const LIMIT: usize = ENTRY_LIMIT;
+
+    fn schema(&self) -> u16 {
+        if self.command.needs() > 2 { 2 } else { 1 }
+    }
 }
 
 /// An entry may carry a whole spec: 100,000 keys take about 20 MiB.
@@ -89,6 +106,14 @@ pub enum WireError {
         /// What this build reads.
         known: u16,
     },
+    /// Its envelope says another layout than what is in it has.
+    #[error("schema is {found}, what is in it is written in {written}")]
+    Mislabelled {
+        /// What the envelope says.
+        found: u16,
+        /// What it should say.
+        written: u16,
+    },
     /// Longer than the message may be.
     #[error("{bytes} bytes, at most {limit} are allowed")]
     TooLarge {
@@ -128,7 +153,7 @@ pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, WireError> {
     let fields: [&[u8]; 5] = [
         &MAGIC.to_le_bytes(),
         &M::KIND.to_le_bytes(),
-        &M::SCHEMA.to_le_bytes(),
+        &message.schema().to_le_bytes(),
         &len.to_le_bytes(),
         &crc32c::crc32c(body).to_le_bytes(),
     ];
@@ -141,7 +166,7 @@ pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, WireError> {
 /// # Errors
 /// As [`decode`], but for those of the checksum and the body.
 pub fn check<M: Message>(bytes: &[u8]) -> Result<(), WireError> {
-    open::<M>(bytes).map(drop)
+    open::<M>(bytes).map(|_| ())
 }
 
 /// Reads exactly one message from its envelope.
@@ -149,19 +174,30 @@ pub fn check<M: Message>(bytes: &[u8]) -> Result<(), WireError> {
 /// # Errors
 /// One variant of [`WireError`] for each way in which bytes can be wrong; nothing is allocated beyond the limit.
 pub fn decode<M: Message>(bytes: &[u8]) -> Result<M, WireError> {
-    let (body, checksum) = open::<M>(bytes)?;
+    let Opened { schema, body, checksum } = open::<M>(bytes)?;
     if crc32c::crc32c(body) != checksum {
         return Err(WireError::Checksum);
     }
-    let (message, used) = read_body(body).map_err(|e| WireError::Malformed(Box::new(e)))?;
+    let (message, used): (M, usize) = read_body(body).map_err(|e| WireError::Malformed(Box::new(e)))?;
     if used != body.len() {
         return Err(WireError::Trailing(body.len() - used));
+    }
+    // Nobody wrote it so: the layout is that of the message in it.
+    if message.schema() != schema {
+        return Err(WireError::Mislabelled { found: schema, written: message.schema() });
     }
     Ok(message)
 }
 
-/// The body of an envelope, and the checksum it should have.
-fn open<M: Message>(bytes: &[u8]) -> Result<(&[u8], u32), WireError> {
+/// An envelope that was looked at.
+struct Opened<'a> {
+    schema: u16,
+    body: &'a [u8],
+    /// What the body's checksum should be.
+    checksum: u32,
+}
+
+fn open<M: Message>(bytes: &[u8]) -> Result<Opened<'_>, WireError> {
     let (head, body) = bytes
         .split_first_chunk::<HEAD_BYTES>()
         .ok_or_else(|| WireError::Short { missing: HEAD_BYTES - bytes.len() })?;
@@ -175,7 +211,7 @@ fn open<M: Message>(bytes: &[u8]) -> Result<(&[u8], u32), WireError> {
         return Err(WireError::Kind { found: kind, expected: M::KIND });
     }
     let schema = u16::from_le_bytes([s0, s1]);
-    if schema != M::SCHEMA {
+    if !(M::OLDEST..=M::SCHEMA).contains(&schema) {
         return Err(WireError::Schema { found: schema, known: M::SCHEMA });
     }
     let len = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
@@ -188,7 +224,7 @@ fn open<M: Message>(bytes: &[u8]) -> Result<(&[u8], u32), WireError> {
     if body.len() > len {
         return Err(WireError::Trailing(body.len() - len));
     }
-    Ok((body, u32::from_le_bytes([c0, c1, c2, c3])))
+    Ok(Opened { schema, body, checksum: u32::from_le_bytes([c0, c1, c2, c3]) })
 }
 
 #[cfg(test)]

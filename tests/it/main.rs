@@ -43,6 +43,7 @@ mod secrets;
 mod serves;
 mod storms;
 mod streams;
+mod switches;
 mod tls;
 mod told;
 mod trouble;

@@ -1,6 +1,7 @@
 use troupe_proto::id::{CredentialId, ProviderId, Revision};
+use troupe_proto::member::Member;
 use troupe_proto::secret::Secret;
-use troupe_proto::spec::{Auth, Credential, Provider, Rules, Wire};
+use troupe_proto::spec::{Auth, Credential, Provider, Rules, Switch, Wire};
 
 use super::*;
 use crate::seal::tests::counting;
@@ -218,4 +219,36 @@ async fn a_secret_that_does_not_change_keeps_its_seal_so_the_audit_does_not_say_
     assert_eq!(first, same);
     assert_ne!(same, other);
     assert_eq!(secret(&handle.spec().unwrap(), "o"), "sk-2");
+}
+
+#[tokio::test]
+async fn a_command_that_some_member_could_not_read_gets_into_no_log_until_all_can() {
+    let consensus: Arc<dyn Consensus<State>> = Arc::new(Local::new(State::default()));
+    let handle = |node| {
+        let process = Process { node: NodeId(node), incarnation: 1 };
+        Cluster::over(Arc::clone(&consensus), process, Keyring::ephemeral(counting()).unwrap())
+    };
+    let (teller, asker) = (handle(1), handle(2));
+    let tell = async |node, version| {
+        let at = "gw:1".to_owned();
+        let name = format!("gw-{node}");
+        let member = Member { name, peer: at.clone(), admin: at.clone(), data: at, version, zone: None };
+        teller.propose(Note::default(), Command::PutMember(NodeId(node), member)).await.unwrap()
+    };
+    let raise = async |version| teller.propose(Note::default(), Command::SetVersion(version)).await.unwrap();
+    let switch = || {
+        let change = Change::SwitchProvider(ProviderId::new("o"), Switch::Off);
+        asker.propose(Note::default(), Command::Change { base: Revision(0), changes: vec![change] })
+    };
+    tell(1, 3).await;
+    tell(2, 2).await;
+    assert!(matches!(raise(2).await, Reply::Applied(_)));
+
+    assert_eq!(switch().await.unwrap(), Reply::Refused(Refusal::TooNew { needs: 3, version: 2 }));
+    assert_eq!(asker.state().incarnation(NodeId(2)), None, "it got into the log, where the member that lacks it stops");
+    assert!(matches!(raise(3).await, Reply::Refused(Refusal::Behind { node: NodeId(2), knows: 2, asked: 3 })));
+
+    tell(2, 3).await;
+    assert!(matches!(raise(3).await, Reply::Applied(_)));
+    assert!(matches!(switch().await.unwrap(), Reply::Applied(_)));
 }

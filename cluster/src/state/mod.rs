@@ -5,6 +5,7 @@
 //! | STATE-1 | each provider a model names exists |
 //! | STATE-2 | each name a model falls back to is served by some model, be it by wildcard |
 //! | STATE-3 | the key index holds each key's hash once, and nothing else |
+//! | STATE-4 | each provider that is switched off exists |
 //!
 //! A command is applied as a whole: what counts is that the outcome is sound, not each step on the way. So two models
 //! may swap providers in one command, and keys may swap secrets.
@@ -33,7 +34,7 @@ mod token;
 use std::sync::Arc;
 
 use troupe_proto::command::{Change, Command, Entry, Note, Refusal, Reply};
-use troupe_proto::id::{AdminTokenId, ClusterId, JoinTokenId, KeyId, ModelId, NodeId, Revision};
+use troupe_proto::id::{AdminTokenId, ClusterId, JoinTokenId, KeyId, ModelId, NodeId, ProviderId, Revision};
 use troupe_proto::member::Member;
 use troupe_proto::secret::KeyHash;
 use troupe_proto::spec::{Key, Model, Spec, Table};
@@ -81,6 +82,11 @@ impl Default for State {
 }
 
 impl State {
+    /// An empty state at the newest version: for a cluster of one process that no other build will ever read.
+    pub fn newest() -> Self {
+        Self { version: troupe_proto::member::VERSION, ..Self::default() }
+    }
+
     /// How many commands made the spec what it is.
     pub const fn revision(&self) -> Revision {
         self.revision
@@ -256,7 +262,11 @@ impl State {
                 Change::PutProvider(..) | Change::RemoveProvider(_) | Change::PutModel(..) | Change::RemoveModel(_) => {
                     true
                 }
-                Change::PutKey(..) | Change::RemoveKey(_) | Change::PutDefaults(_) | Change::PutPolicies(_) => false,
+                Change::PutKey(..)
+                | Change::RemoveKey(_)
+                | Change::PutDefaults(_)
+                | Change::PutPolicies(_)
+                | Change::SwitchProvider(..) => false,
             };
             match change {
                 Change::PutProvider(id, provider) => provider::put(spec, id, provider, told),
@@ -267,6 +277,7 @@ impl State {
                 Change::RemoveKey(id) => keys.remove(spec, id, told),
                 Change::PutDefaults(rules) => defaults::put(spec, *rules, told),
                 Change::PutPolicies(policies) => policies::put(spec, *policies, told),
+                Change::SwitchProvider(id, to) => provider::switch(spec, id, *to, told),
             }
         }
         if are_models_touched {
@@ -314,6 +325,9 @@ impl State {
         if key::index(&self.spec)? != self.keys_by_hash {
             return Err(Broken::Index);
         }
+        if let Some(id) = self.spec.off.keys().find(|id| !self.spec.providers.contains_key(*id)) {
+            return Err(Broken::Switch(id.clone()));
+        }
         Ok(())
     }
 }
@@ -344,6 +358,9 @@ pub enum Broken {
     /// STATE-3: the index is not that of the keys.
     #[error("the key index does not fit the keys")]
     Index,
+    /// STATE-4.
+    #[error("provider {0:?} is switched off and does not exist")]
+    Switch(ProviderId),
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use troupe_proto::command::Resealed;
 use troupe_proto::id::ProviderId;
 use troupe_proto::secret::CredentialSecret;
-use troupe_proto::spec::{Provider, Spec};
+use troupe_proto::spec::{Provider, Spec, Switch};
 
 use super::audit::Changes;
 use super::shape;
@@ -17,7 +17,21 @@ pub(super) fn put(spec: &mut Spec, id: &ProviderId, provider: &Provider, told: &
 /// One that is still named by a model is found by `model::check`.
 pub(super) fn remove(spec: &mut Spec, id: &ProviderId, told: &mut Changes) {
     let before = spec.providers.remove(id);
+    spec.off.remove(id);
     told.tell("provider", id.as_str(), || before.as_ref().map(shape::provider), || None);
+}
+
+/// A provider that was taken away in the meantime has no switch any more, which is no error either.
+pub(super) fn switch(spec: &mut Spec, id: &ProviderId, to: Switch, told: &mut Changes) {
+    if !spec.providers.contains_key(id) {
+        return;
+    }
+    let before = spec.switch(id);
+    match to {
+        Switch::Off => spec.off.insert(id.clone(), ()),
+        Switch::On => spec.off.remove(id),
+    };
+    told.tell("provider switch", id.as_str(), || Some(shape::switch(before)), || Some(shape::switch(to)));
 }
 
 /// Puts secrets under another envelope key where they are still what they were. Gives whether there were any.

@@ -12,7 +12,7 @@ use troupe_proto::member::Member;
 use troupe_proto::secret::{CredentialSecret, KeyHash};
 use troupe_proto::spec::{
     Affinity, Auth, Breaker, Concurrency, Credential, Freshness, Key, Model, OnBreak, Pattern, Policies, Provider,
-    Retries, Rules, Target, Timeouts, Wire,
+    Retries, Rules, Switch, Target, Timeouts, Wire,
 };
 use troupe_proto::token::{AdminToken, JoinToken};
 use troupe_proto::unit::{PerMille, Wait};
@@ -63,6 +63,20 @@ pub fn provider(provider: &Provider) -> Shape {
     put_some(&mut shape, "ca", ca_pem.as_ref().map(|pem| mark("pem", &[pem.as_bytes()])));
     put_some(&mut shape, "proxy", proxy.as_ref().map(ToString::to_string));
     put_rules(&mut shape, rules);
+    shape
+}
+
+/// The switch of a provider.
+pub fn switch(switch: Switch) -> Shape {
+    let mut shape = Shape::new();
+    put(
+        &mut shape,
+        "state",
+        match switch {
+            Switch::Off => "off",
+            Switch::On => "on",
+        },
+    );
     shape
 }
 

@@ -89,6 +89,7 @@ pub fn readable<M: Message>(body: &[u8]) -> Result<(), Rejected> {
 const fn unreadable(error: &WireError) -> Rejected {
     match error {
         WireError::Schema { .. } => Rejected::Version,
+        WireError::Mislabelled { .. } => Rejected::Malformed,
         WireError::TooLarge { .. } => Rejected::TooLarge,
         WireError::Short { .. }
         | WireError::Magic(_)

@@ -20,6 +20,7 @@ use super::AdminState;
 use super::asker::Asker;
 use super::condition::{Condition, changed};
 use super::failure::{Code, Failure};
+use super::nouns::features::{Standing, too_new};
 use crate::clock;
 use crate::troubles::Trouble;
 
@@ -296,9 +297,21 @@ impl Call<'_> {
                     }
                     None => {}
                 },
-                Applied::Refused(refusal) => return Err(Failure::new(Code::Conflict, refusal.to_string())),
+                Applied::Refused(refusal) => return Err(self.refused(&refusal)),
             }
         }
+    }
+
+    /// What a caller reads of a refusal. Of one by a version it reads who is behind: that is where there is something to do.
+    fn refused(&self, refusal: &Refusal) -> Failure {
+        let detail = match refusal {
+            Refusal::TooNew { needs, version } => {
+                let handle = &self.state.cluster;
+                too_new(*needs, *version, &Standing::of(&handle.state(), &handle.vitals()))
+            }
+            other => other.to_string(),
+        };
+        Failure::new(Code::Conflict, detail)
     }
 
     /// Whether the same call was answered before.
@@ -324,7 +337,7 @@ impl Call<'_> {
         match self.propose(&self.note()?, command).await? {
             Applied::Applied(revision) => Ok((revision, false)),
             Applied::Repeated(revision) => Ok((revision, true)),
-            Applied::Refused(refusal) => Err(Failure::new(Code::Conflict, refusal.to_string())),
+            Applied::Refused(refusal) => Err(self.refused(&refusal)),
         }
     }
 

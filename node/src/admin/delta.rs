@@ -1,9 +1,9 @@
 //! What changes, as a person reads it: thing by thing, field by field, never a secret.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use troupe_proto::command::Change;
-use troupe_proto::spec::{Provider, Spec};
+use troupe_proto::spec::{Provider, Spec, Switch};
 
 use crate::config::SET;
 use crate::config::spec_file::{Hashes, write_key, write_model, write_policies, write_provider, write_rules};
@@ -78,6 +78,10 @@ pub(super) fn delta(change: &Change, before: &Spec) -> Delta {
             let (old, new) = (write_policies(&before.policies), write_policies(after));
             put("policies", "", Some(Value::Object(old)), Value::Object(new))
         }
+        Change::SwitchProvider(id, to) => {
+            let state = |switch| json!({ "state": if switch == Switch::Off { "disabled" } else { "enabled" } });
+            put("provider", id.as_str(), Some(state(before.switch(id))), state(*to))
+        }
         Change::RemoveProvider(id) => gone("provider", id.as_str()),
         Change::RemoveModel(id) => gone("model", id.as_str()),
         Change::RemoveKey(id) => gone("key", id.as_str()),
@@ -135,8 +139,6 @@ fn compare(path: String, before: &Value, after: &Value, fields: &mut Vec<FieldDe
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -2,6 +2,7 @@
 //! reference are made of this one table.
 
 use futures_util::future::BoxFuture;
+use troupe_proto::spec::Switch;
 use troupe_proto::token::Role;
 
 use super::call::Call;
@@ -125,6 +126,8 @@ const STALE: Parameter = parameter(
 const NAME: Member = member("name", "text", "Its name.");
 const REVISION: Member = member("revision", "whole", "The revision that the answer is of.");
 const PROVIDER: &[Member] = &[NAME, REVISION];
+const SWITCHED: &[Member] = &[NAME, REVISION, SWITCH];
+const SWITCH: Member = member("state", "text", "`enabled` or `disabled`.");
 const KEY: &[Member] = &[NAME, REVISION, HASH_PREFIX, STATE];
 const HASH_PREFIX: Member = member("hash_prefix", "text", "The beginning of its secret's hash.");
 const STATE: Member = member("state", "text", "`active`, `expired` or `revoked`.");
@@ -330,7 +333,7 @@ pub(super) static ROUTES: &[Route] = &[
         doc: "The providers, by name. Secrets are not shown: `(set)` stands in their place.",
         query: PAGE,
         body: Takes::Nothing,
-        answer: Gives::Page("providers.NAME", PROVIDER),
+        answer: Gives::Page("providers.NAME", SWITCHED),
         run: |call| Box::pin(nouns::provider::list(call)),
     },
     Route {
@@ -340,7 +343,7 @@ pub(super) static ROUTES: &[Route] = &[
         doc: "One provider.",
         query: &[STALE],
         body: Takes::Nothing,
-        answer: Gives::Section("providers.NAME", PROVIDER),
+        answer: Gives::Section("providers.NAME", SWITCHED),
         run: |call| Box::pin(nouns::provider::show(call)),
     },
     Route {
@@ -392,6 +395,26 @@ pub(super) static ROUTES: &[Route] = &[
         body: Takes::Fields(BREAKERS_MEANT),
         answer: Gives::Fields(&[member("reset", "whole", "How many targets of this node were meant.")]),
         run: |call| Box::pin(nouns::breaker::reset(call)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/providers/{name}/disable",
+        role: Role::Operator,
+        doc: "Switches a provider off at all nodes: it gets no calls and no probes. Calls that it serves go on to their end. What is applied later leaves the switch as it is.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: Gives::Fields(SWITCHED),
+        run: |call| Box::pin(nouns::provider::switch(call, Switch::Off)),
+    },
+    Route {
+        method: "POST",
+        path: "/admin/v1/providers/{name}/enable",
+        role: Role::Operator,
+        doc: "Switches a provider on again, as if it were new: nothing is held against it.",
+        query: &[],
+        body: Takes::Nothing,
+        answer: Gives::Fields(SWITCHED),
+        run: |call| Box::pin(nouns::provider::switch(call, Switch::On)),
     },
     Route {
         method: "GET",
@@ -601,6 +624,16 @@ pub(super) static ROUTES: &[Route] = &[
         body: Takes::Nothing,
         answer: Gives::Object,
         run: |call| Box::pin(nouns::cluster::members(call)),
+    },
+    Route {
+        method: "GET",
+        path: "/admin/v1/cluster/features",
+        role: Role::Viewer,
+        doc: "What each node can read, what is in force of it, and who holds the rest back: while a cluster is upgraded, what is new waits for the last node.",
+        query: &[STALE],
+        body: Takes::Nothing,
+        answer: Gives::Fields(nouns::features::ANSWER),
+        run: |call| Box::pin(nouns::features::show(call)),
     },
     Route {
         method: "POST",

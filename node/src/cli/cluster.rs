@@ -21,6 +21,9 @@ pub(super) enum Command {
     Status(Status),
     /// Lists the nodes.
     Members(Asking),
+    /// Shows what each node can read, what of it is in force, and who holds the rest back: while a cluster is upgraded,
+    /// what is new waits for the last node.
+    Features(Asking),
     /// Makes a token that one node can join with, once, and prints it this once.
     Token(Token),
     /// Lists join tokens.
@@ -119,6 +122,9 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
         Command::Status(args) => status(args),
         Command::Members(asking) => {
             asking.print(&asking.access.ask(&Ask::get(&["cluster", "members"]))?, human_members)
+        }
+        Command::Features(asking) => {
+            asking.print(&asking.access.ask(&Ask::get(&["cluster", "features"]))?, human_features)
         }
         Command::Token(args) => token(args),
         Command::Tokens(asking) => asking.print(&asking.access.ask(&Ask::get(&["join-tokens"]))?, human_tokens),
@@ -274,6 +280,32 @@ fn sign_of_life(item: &Value) -> String {
         (Some(false), None) => "dead".to_owned(),
         (None, _) => "-".to_owned(),
     }
+}
+
+fn human_features(document: &Value) -> String {
+    let list = |item: &Value, field: &str| {
+        let names = item.get(field).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        if names.is_empty() { "-".to_owned() } else { names.join(",") }
+    };
+    let rows = |field: &str, row: &dyn Fn(&Value) -> Vec<String>| -> Vec<Vec<String>> {
+        document.get(field).and_then(Value::as_array).map_or(&[][..], Vec::as_slice).iter().map(row).collect()
+    };
+    let members = rows("members", &|node| {
+        vec![text(node, "name"), text(node, "node"), text(node, "version"), list(node, "lacks")]
+    });
+    let features = rows("features", &|feature| {
+        let is_in_force = feature.get("in_force").and_then(Value::as_bool).unwrap_or(false);
+        let state = if is_in_force { "in force" } else { "waits" };
+        vec![text(feature, "name"), text(feature, "since"), state.to_owned(), list(feature, "held_back_by")]
+    });
+    format!(
+        "version {} of the agreed state is in force; this node knows up to {}\n\n{}\n{}",
+        text(document, "version"),
+        text(document, "newest"),
+        table(&["NODE", "ID", "KNOWS", "LACKS"], &members, &[2]),
+        table(&["FEATURE", "SINCE", "STATE", "HELD BACK BY"], &features, &[1]),
+    )
 }
 
 fn human_tokens(document: &Value) -> String {

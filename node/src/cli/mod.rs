@@ -23,6 +23,7 @@ mod rolling;
 mod route;
 mod serve;
 mod snapshot;
+mod switch;
 mod token;
 mod top;
 

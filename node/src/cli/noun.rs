@@ -64,12 +64,12 @@ pub(super) struct Kind {
 /// Providers.
 pub(super) const PROVIDERS: Kind = Kind {
     plural: "providers",
-    head: &["NAME", "WIRE", "URL", "KEYS"],
+    head: &["NAME", "WIRE", "URL", "KEYS", "STATE"],
     row: |thing| {
         let keys = thing.get("keys").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let keys: Vec<String> = keys.iter().map(|key| text(key, "name")).collect();
         let keys = if keys.is_empty() { "-".to_owned() } else { keys.join(",") };
-        vec![text(thing, "name"), text(thing, "wire"), text(thing, "base_url"), keys]
+        vec![text(thing, "name"), text(thing, "wire"), text(thing, "base_url"), keys, text(thing, "state")]
     },
 };
 

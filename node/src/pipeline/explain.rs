@@ -7,6 +7,7 @@ use troupe_actors::{Standing as Stands, Target};
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::id::{KeyId, TargetId};
 use troupe_proto::spec::{self, Table};
+use troupe_proto::unit::PerMille;
 
 use super::controls::Pin;
 use super::pick::{Seen, is_clearly_worse};
@@ -117,6 +118,7 @@ fn pool_facts(stage: &Stage<'_>, pin: Option<&Pin>, beliefs: Beliefs<'_>, now: I
             beliefs: beliefs(&target),
         })
     });
+    let off = pool.off.iter().map(|member| off_facts(member, stage, pin));
     // The last one that serves is asked though it rests: a panic of its own.
     let spares = (0..pool.members.len())
         .any(|at| pool.cell.target(at, stage.asked).is_some_and(|target| pool.cell.is_spared(at, &target, now)));
@@ -126,7 +128,30 @@ fn pool_facts(stage: &Stage<'_>, pin: Option<&Pin>, beliefs: Beliefs<'_>, now: I
         is_allowed: stage.is_allowed,
         is_panicking: learned.is_panicking || spares,
         retries_left: Some(pool.cell.retries.left(now)),
-        members: members.collect(),
+        members: members.chain(off).collect(),
+    }
+}
+
+/// Nothing is learned of a target that nobody calls.
+fn off_facts(member: &Member, stage: &Stage<'_>, pin: Option<&Pin>) -> MemberFacts {
+    let weight = member.weight.saturating_mul(WEIGHT_WHOLE);
+    MemberFacts {
+        target: target_id(member, stage.asked),
+        takes: member.takes(stage.asked),
+        is_pinned: pin.is_none_or(|pin| pin.means(member, stage.asked)),
+        priority: member.priority,
+        weight,
+        weight_now: 0,
+        first_token: None,
+        failing: PerMille::ZERO,
+        in_flight: 0,
+        in_flight_max: None,
+        standing: Standing::Off,
+        failures: 0,
+        streak: 0,
+        quota_left: None,
+        is_told: false,
+        beliefs: Vec::new(),
     }
 }
 

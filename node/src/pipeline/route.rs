@@ -107,7 +107,7 @@ impl Plan {
     /// Plans a call of the model a client asked for by the name `asked`.
     ///
     /// # Errors
-    /// `no_target` when no provider key is good for the model; `invalid_field` when a pinned target is none of its.
+    /// `no_target` when no provider key is good for the model, or those that are belong to providers that are switched off; `invalid_field` when a pinned target is none of its.
     pub(super) fn new(
         view: Arc<View>,
         key: Arc<Key>,
@@ -124,6 +124,10 @@ impl Plan {
         }
         if plan.stages.iter().any(|stage| stage.pool.members.iter().any(|member| plan.may_serve(stage, member))) {
             return Ok(plan);
+        }
+        let is_off = |stage: &Stage| stage.pool.off.iter().any(|member| plan.may_serve(stage, member));
+        if plan.stages.iter().any(is_off) {
+            return Err(Refusal::new(ErrorCode::NoTarget, switched_off(asked)));
         }
         Err(match &plan.pin {
             Some(pin) => Refusal::new(ErrorCode::InvalidField, format!("the model {asked:?} has no target {pin}"))
@@ -337,6 +341,11 @@ impl Plan {
         };
         refusal.after(after)
     }
+}
+
+/// What is told of a model that could be served if no provider were switched off.
+pub(super) fn switched_off(asked: &str) -> String {
+    format!("every provider of the model {asked:?} is switched off by an operator")
 }
 
 /// How soon a target is looked at again that somebody else is trying.

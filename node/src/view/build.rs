@@ -9,7 +9,7 @@ use troupe_actors::{
 };
 use troupe_dialect::Dialect;
 use troupe_proto::id::{ModelId, ProviderId, Revision, TargetId};
-use troupe_proto::spec::{self, Affinity, Auth, OnBreak, Rules, Spec, Wire};
+use troupe_proto::spec::{self, Affinity, Auth, OnBreak, Rules, Spec, Switch, Wire};
 use troupe_proto::unit::Wait;
 
 use super::keys::Keys;
@@ -64,6 +64,7 @@ enum PoolsDraft {
 struct PoolDraft {
     id: ModelId,
     members: Vec<Member>,
+    off: Vec<Member>,
     total: Duration,
     layout: PoolLayout,
     model: spec::Model,
@@ -78,7 +79,8 @@ impl Draft {
         let keys = old.keys.changed(&old.spec.keys, &spec.keys);
         let is_kept = spec.providers == old.spec.providers
             && spec.models == old.spec.models
-            && spec.defaults == old.spec.defaults;
+            && spec.defaults == old.spec.defaults
+            && spec.off == old.spec.off;
         let pools = if is_kept { PoolsDraft::Kept(old.pools.clone()) } else { PoolsDraft::of(spec, &old.pools)? };
         Ok(Self { revision, keys, spec: spec.clone(), pools })
     }
@@ -125,10 +127,11 @@ fn finish_pools(
     let cells = lay_out(drafts.iter().map(|pool| pool.layout.clone()).collect());
     let (mut exact, mut open) = (HashMap::new(), Vec::new());
     for (draft, cell) in drafts.into_iter().zip(cells) {
-        let PoolDraft { id, members, total, layout: _, model } = draft;
+        let PoolDraft { id, members, off, total, layout: _, model } = draft;
         let pool = Arc::new(Pool {
             id: id.clone(),
             members,
+            off,
             fallbacks: model.fallbacks,
             total,
             cell,
@@ -151,8 +154,13 @@ fn pool(spec: &Spec, id: &ModelId, model: &spec::Model, providers: &BTreeMap<&Pr
     let rules = model.rules.or(spec.defaults).settled();
     // A wildcard passes the asked name on; any other pool is asked for by its own.
     let own = (!id.as_str().ends_with('*')).then_some(id.as_str());
-    let (members, layouts): (Vec<Member>, _) = members(spec, model, own, providers).into_iter().unzip();
-    let total = members.iter().map(|member| member.limits.total).max().unwrap_or(Duration::MAX);
+    let all = members(spec, model, own, providers);
+    // A call may wait as long as ever for a model whose own targets are all switched off: its fallbacks serve it.
+    let total = all.iter().map(|(member, _)| member.limits.total).max().unwrap_or(Duration::MAX);
+    let is_off = |(member, _): &(Member, _)| spec.switch(&member.provider.id) == Switch::Off;
+    let (off, on): (Vec<_>, Vec<_>) = all.into_iter().partition(is_off);
+    let off = off.into_iter().map(|(member, _)| member).collect();
+    let (members, layouts): (Vec<Member>, _) = on.into_iter().unzip();
     let layout = PoolLayout {
         id: id.clone(),
         members: layouts,
@@ -160,7 +168,7 @@ fn pool(spec: &Spec, id: &ModelId, model: &spec::Model, providers: &BTreeMap<&Pr
         retries: RetryRules { budget: rules.retries.budget.unwrap_or_default() },
         hedge: model.hedge.map(|hedge| HedgeRules { budget: hedge.budget }),
     };
-    PoolDraft { id: id.clone(), members, total, layout, model: model.clone() }
+    PoolDraft { id: id.clone(), members, off, total, layout, model: model.clone() }
 }
 
 /// A provider with its credentials.

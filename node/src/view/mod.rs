@@ -59,6 +59,8 @@ pub struct Pool {
     pub id: ModelId,
     /// Its targets, the best priority first.
     pub members: Vec<Member>,
+    /// Those whose providers are switched off: nobody calls them.
+    pub off: Vec<Member>,
     /// Models to try when no member can serve.
     pub fallbacks: Vec<ModelId>,
     /// How long a call may take in all, wherever it goes.

@@ -62,6 +62,7 @@ fn spec() -> Spec {
         )]),
         defaults: Rules::default(),
         policies: Policies::default(),
+        off: Table::new(),
     }
 }
 
@@ -97,6 +98,27 @@ async fn a_pool_holds_each_target_with_each_key_best_priority_first() {
     assert_eq!(seen, [("a", 0, 6_750_000), ("a", 0, 2_250_000), ("b", 1, 1_000_000)]);
     assert!(pool.members[1].takes("gpt-4o"));
     assert!(!view.pool("gpt-5").unwrap().members[1].takes("other"));
+}
+
+#[tokio::test]
+async fn targets_of_a_provider_that_is_switched_off_are_no_members_and_come_back_with_it() {
+    let on = built(&spec(), Revision(1), &View::default()).await;
+    let off = Spec { off: Table::from_iter([(ProviderId::new("a"), ())]), ..spec() };
+
+    let without = built(&off, Revision(2), &on).await;
+    let again = built(&spec(), Revision(3), &without).await;
+
+    let ids = |members: &[Member]| members.iter().map(|member| member.provider.id.to_string()).collect::<Vec<_>>();
+    let seen = |view: &View, model: &str| {
+        let pool = view.pool(model).unwrap();
+        (ids(&pool.members), ids(&pool.off))
+    };
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(seen(&without, "gpt-4o"), (owned(&["b"]), owned(&["a", "a"])));
+    assert_eq!(seen(&without, "gpt-5"), (owned(&[]), owned(&["a", "a"])));
+    assert_eq!(without.pool("gpt-5").unwrap().total, on.pool("gpt-5").unwrap().total, "for its fallbacks");
+    assert!(without.member(&ProviderId::new("a"), Some(&CredentialId::new("x"))).is_none(), "it would be probed");
+    assert_eq!(seen(&again, "gpt-4o"), (owned(&["a", "a", "b"]), owned(&[])));
 }
 
 #[tokio::test]

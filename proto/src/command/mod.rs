@@ -9,7 +9,7 @@ pub use refusal::Refusal;
 use crate::id::{AdminTokenId, ClusterId, CredentialId, JoinTokenId, KeyId, ModelId, NodeId, ProviderId, Revision};
 use crate::member::Member;
 use crate::secret::{KeyHash, Sealed};
-use crate::spec::{Key, Model, Policies, Provider, Rules};
+use crate::spec::{Key, Model, Policies, Provider, Rules, Switch};
 use crate::token::AdminToken;
 
 /// One entry of the log that every node applies: a command, who asks for it, and which of its asker's it is.
@@ -187,6 +187,8 @@ pub enum Change {
     PutDefaults(Rules),
     /// Puts other policies in place.
     PutPolicies(Policies),
+    /// Switches a provider off or on. One that does not exist has no switch.
+    SwitchProvider(ProviderId, Switch),
 }
 
 impl Change {
@@ -201,6 +203,7 @@ impl Change {
             | Self::RemoveKey(_)
             | Self::PutDefaults(_)
             | Self::PutPolicies(_) => 1,
+            Self::SwitchProvider(..) => 3,
         }
     }
 }

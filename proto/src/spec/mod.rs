@@ -17,7 +17,7 @@ use bincode::error::{DecodeError, EncodeError};
 pub use key::Key;
 pub use model::{Affinity, Hedge, Model, OnBreak, Pattern, Target};
 pub use policies::{Freshness, Policies};
-pub use provider::{Auth, BaseUrl, Credential, Provider, Scheme, Wire};
+pub use provider::{Auth, BaseUrl, Credential, Provider, Scheme, Switch, Wire};
 pub use rules::{Breaker, Concurrency, Retries, Rules, Timeouts};
 pub use table::{Table, decode_table, encode_table};
 
@@ -36,11 +36,21 @@ pub struct Spec {
     pub defaults: Rules,
     /// Rules of the cluster as a whole.
     pub policies: Policies,
+    /// Providers that are switched off. Each of them exists.
+    pub off: Table<ProviderId, ()>,
 }
 
+impl Spec {
+    /// Whether a provider is called.
+    pub fn switch(&self, provider: &ProviderId) -> Switch {
+        if self.off.contains_key(provider) { Switch::Off } else { Switch::On }
+    }
+}
+
+/// As it was before there were switches: who writes a spec writes these behind it where its reader knows them.
 impl Encode for Spec {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        let Self { providers, models, keys, defaults, policies } = self;
+        let Self { providers, models, keys, defaults, policies, off: _ } = self;
         encode_table(providers, encoder)?;
         encode_table(models, encoder)?;
         encode_table(keys, encoder)?;
@@ -57,6 +67,7 @@ impl<C> Decode<C> for Spec {
             keys: decode_table(decoder)?,
             defaults: Rules::decode(decoder)?,
             policies: Policies::decode(decoder)?,
+            off: Table::new(),
         })
     }
 }

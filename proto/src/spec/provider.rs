@@ -39,6 +39,17 @@ pub struct Provider {
     pub rules: Rules,
 }
 
+/// Whether a provider is called at all. It is an operator's, and no part of what is declared: what is declared anew leaves
+/// it as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Switch {
+    /// Nobody calls it, be it for a client or to see how it is.
+    Off,
+    /// It is called.
+    #[default]
+    On,
+}
+
 /// One key of a provider.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Credential {

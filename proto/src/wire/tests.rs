@@ -12,7 +12,7 @@ use crate::member::Member;
 use crate::secret::{CredentialSecret, KeyHash, SealKeyId, Sealed};
 use crate::spec::{
     Affinity, Auth, Concurrency, Credential, Freshness, Hedge, Key, Model, OnBreak, Pattern, Policies, Provider, Rules,
-    Target, Wire,
+    Switch, Target, Wire,
 };
 use crate::token::{AdminToken, Role};
 use crate::unit::PerMille;
@@ -118,6 +118,19 @@ fn every_entry() -> Vec<Entry> {
         at: 1_798_761_600_123,
         idempotency: Some([5; 32]),
     };
+    let entry = |(seq, command)| Entry {
+        origin: Origin { node: NodeId(u64::MAX), incarnation: 2, seq, settled: 1 },
+        note: note.clone(),
+        command,
+    };
+    (1..).zip(commands).map(entry).collect()
+}
+
+/// Commands that need a later version than 2: in entries of schema 2.
+fn every_later_entry() -> Vec<Entry> {
+    let switch = |to| Change::SwitchProvider(ProviderId::new("openai"), to);
+    let commands = [Command::Change { base: Revision(7), changes: vec![switch(Switch::Off), switch(Switch::On)] }];
+    let note = Note { actor: "ci".to_owned(), reason: "because".to_owned(), at: 1_798_761_600_123, idempotency: None };
     let entry = |(seq, command)| Entry {
         origin: Origin { node: NodeId(u64::MAX), incarnation: 2, seq, settled: 1 },
         note: note.clone(),
@@ -259,11 +272,55 @@ fn golden_bytes_of_schema_1_are_read_and_written() {
 }
 
 #[test]
+fn golden_bytes_of_schema_2_are_read_and_written() {
+    check_golden("entry.2.bin", &every_later_entry());
+}
+
+/// An entry as a build reads it that knows schema 1 only.
+#[derive(Debug, Encode, Decode)]
+struct Earlier(Entry);
+
+impl Message for Earlier {
+    const KIND: u16 = Entry::KIND;
+    const SCHEMA: u16 = 1;
+    const LIMIT: usize = Entry::LIMIT;
+}
+
+#[test]
+fn an_earlier_build_reads_all_that_it_knows_and_refuses_the_rest_by_the_envelope() {
+    for entry in every_entry() {
+        let bytes = encode(&entry).unwrap();
+        assert_eq!(decode::<Earlier>(&bytes).unwrap().0, entry, "an earlier member would stop at it");
+    }
+    for entry in every_later_entry() {
+        let bytes = encode(&entry).unwrap();
+        assert!(matches!(decode::<Earlier>(&bytes), Err(WireError::Schema { found: 2, known: 1 })), "{entry:?}");
+    }
+}
+
+#[test]
+fn what_is_written_in_one_layout_is_not_read_as_another() {
+    let relabelled = |entry: &Entry, schema: u8| {
+        let mut bytes = encode(entry).unwrap();
+        bytes[4] = schema;
+        decode::<Entry>(&bytes).unwrap_err()
+    };
+
+    let (old, new) = (&every_entry()[1], &every_later_entry()[0]);
+    assert!(matches!(relabelled(old, 2), WireError::Mislabelled { found: 2, written: 1 }));
+    assert!(matches!(relabelled(new, 1), WireError::Mislabelled { found: 1, written: 2 }));
+    for schema in [0, 3] {
+        assert!(matches!(relabelled(old, schema), WireError::Schema { known: 2, .. }), "{schema}");
+    }
+}
+
+#[test]
 #[ignore = "writes the goldens of a new schema or variant; run by hand, once, when one is appended"]
 fn write_goldens() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/wire");
     let goldens = [
         ("entry.1.bin", concat(&every_entry())),
+        ("entry.2.bin", concat(&every_later_entry())),
         ("reply.1.bin", concat(&every_reply())),
         ("card.1.bin", concat(&every_card())),
         ("opinions.1.bin", concat(&every_opinion())),
@@ -282,14 +339,19 @@ fn write_goldens() {
 fn every_variant_has_golden_bytes() {
     let variant = |bytes: &[u8]| bytes.first().copied();
     let encoded = |command: &Command| bincode::encode_to_vec(command, config::standard()).unwrap();
-    let Command::Change { base: _, changes } = every_change() else { unreachable!() };
+    let Command::Change { base: _, mut changes } = every_change() else { unreachable!() };
+    for entry in every_later_entry() {
+        if let Command::Change { base: _, changes: later } = entry.command {
+            changes.extend(later);
+        }
+    }
 
     let commands: Vec<_> = every_entry().iter().map(|entry| variant(&encoded(&entry.command))).collect();
     let changes: Vec<_> =
         changes.iter().map(|change| variant(&bincode::encode_to_vec(change, config::standard()).unwrap())).collect();
 
     assert_eq!(commands, (0..=10).chain([11; 5]).map(Some).collect::<Vec<_>>());
-    assert_eq!(changes, (0..=7).map(Some).collect::<Vec<_>>());
+    assert_eq!(changes, (0..=7).chain([8; 2]).map(Some).collect::<Vec<_>>());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use troupe_proto::command::{Resealed, Reshaped, Seats};
 use troupe_proto::id::{AdminTokenId, CredentialId, JoinTokenId};
 use troupe_proto::secret::{CredentialSecret, SealKeyId, Sealed};
-use troupe_proto::spec::{Credential, Freshness, Policies};
+use troupe_proto::spec::{Credential, Freshness, Policies, Switch};
 use troupe_proto::token::Role;
 
 use super::*;
@@ -243,4 +243,57 @@ fn policies_are_part_of_the_spec() {
 
     assert_eq!(state.spec().policies.freshness, Freshness::Never);
     assert_eq!(audited(&state)["changes"][0]["after"]["freshness"], "never");
+}
+
+fn switched(state: &mut State, name: &str, to: Switch) -> Reply {
+    apply(state, vec![Change::SwitchProvider(ProviderId::new(name), to)])
+}
+
+/// A state with the provider `o`, as all members of version 3 have it.
+fn with_a_provider() -> State {
+    let mut state = State { version: 3, ..State::default() };
+    apply(&mut state, vec![Change::PutProvider(ProviderId::new("o"), provider(1))]);
+    state
+}
+
+#[test]
+fn a_provider_stays_switched_off_whatever_is_declared_of_it() {
+    let mut state = with_a_provider();
+    let o = ProviderId::new("o");
+
+    assert_eq!(switched(&mut state, "o", Switch::Off), Reply::Applied(Revision(2)));
+    let told = audited(&state);
+    assert_eq!(told["changes"][0]["what"], "provider switch", "{told}");
+    assert_eq!(
+        (&told["changes"][0]["before"]["state"], &told["changes"][0]["after"]["state"]),
+        (&"on".into(), &"off".into())
+    );
+    apply(&mut state, vec![Change::PutProvider(o.clone(), provider(2))]);
+
+    assert_eq!(state.spec().switch(&o), Switch::Off);
+    switched(&mut state, "o", Switch::On);
+    assert_eq!(state.spec().switch(&o), Switch::On);
+}
+
+#[test]
+fn a_provider_that_does_not_exist_has_no_switch() {
+    let mut state = with_a_provider();
+    switched(&mut state, "o", Switch::Off);
+
+    apply(&mut state, vec![Change::RemoveProvider(ProviderId::new("o"))]);
+    switched(&mut state, "o", Switch::Off);
+
+    assert!(state.spec().off.is_empty());
+    apply(&mut state, vec![Change::PutProvider(ProviderId::new("o"), provider(1))]);
+    assert_eq!(state.spec().switch(&ProviderId::new("o")), Switch::On, "it is another one");
+}
+
+#[test]
+fn a_switch_needs_a_version_that_all_members_know() {
+    let mut state = State { version: 2, ..with_a_provider() };
+
+    let refused = Reply::Refused(Refusal::TooNew { needs: 3, version: 2 });
+
+    assert_eq!(switched(&mut state, "o", Switch::Off), refused);
+    assert_eq!(state.spec().switch(&ProviderId::new("o")), Switch::On);
 }

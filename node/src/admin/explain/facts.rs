@@ -114,6 +114,8 @@ pub enum Standing {
         /// For what.
         why: Why,
     },
+    /// Its provider is switched off.
+    Off,
     /// It has as many calls as it may.
     Full {
         /// So many.

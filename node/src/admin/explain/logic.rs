@@ -78,6 +78,10 @@ fn refusal(question: &Question, facts: &Facts) -> Option<(ErrorCode, String)> {
     {
         return Some((ErrorCode::InvalidField, format!("the model {:?} has no target {target}", question.model)));
     }
+    if !allowed().any(is_called) && allowed().any(is_fit) {
+        let message = format!("every provider of the model {:?} is switched off by an operator", question.model);
+        return Some((ErrorCode::NoTarget, message));
+    }
     if !allowed().any(|member| member.takes) {
         let message = format!("no provider key is good for the model {:?}", question.model);
         return Some((ErrorCode::NoTarget, message));
@@ -88,12 +92,17 @@ fn refusal(question: &Question, facts: &Facts) -> Option<(ErrorCode, String)> {
 /// What a client is told when every target is out: to slow down if that is all that is wrong.
 fn nothing_serves(facts: &Facts) -> ErrorCode {
     let mut fit =
-        facts.pools.iter().filter(|pool| pool.is_allowed).flat_map(|pool| &pool.members).filter(|m| is_fit(m));
+        facts.pools.iter().filter(|pool| pool.is_allowed).flat_map(|pool| &pool.members).filter(|m| is_called(m));
     let waits = |member: &MemberFacts| match member.standing {
         Standing::Resting { why, .. } => matches!(why, Why::RetryAfter | Why::Paced),
-        Standing::Ready | Standing::Probation | Standing::Probed | Standing::Full { .. } => false,
+        Standing::Ready | Standing::Probation | Standing::Probed | Standing::Off | Standing::Full { .. } => false,
     };
     if fit.all(waits) { ErrorCode::ProviderRateLimited } else { ErrorCode::NoTarget }
+}
+
+/// Whether it could be called if nothing kept it for a while.
+fn is_called(member: &MemberFacts) -> bool {
+    is_fit(member) && member.standing != Standing::Off
 }
 
 const fn is_fit(member: &MemberFacts) -> bool {
@@ -105,7 +114,7 @@ const fn is_open(member: &MemberFacts, is_panicking: bool) -> bool {
     match member.standing {
         Standing::Ready | Standing::Probation => true,
         Standing::Resting { why, .. } => is_panicking && why.is_soft(),
-        Standing::Probed | Standing::Full { .. } => false,
+        Standing::Probed | Standing::Off | Standing::Full { .. } => false,
     }
 }
 
@@ -123,6 +132,10 @@ fn pool_report(
     let targets = pool.members.iter().map(|member| {
         let share = tier.iter().zip(&shares).find(|(other, _)| std::ptr::eq(**other, member)).map(|(_, share)| *share);
         let (state, why) = match turn {
+            // Said also where the call is refused because of it.
+            Turn::Never(_) | Turn::Now | Turn::Later(_) if member.standing == Standing::Off => {
+                (State::Off, words::out(member))
+            }
             Turn::Never(why) => (State::Refused, why.to_owned()),
             Turn::Now | Turn::Later(_) if !member.takes => {
                 (State::Unfit, "its provider's key is not good for this model".to_owned())
@@ -153,6 +166,7 @@ const fn out_state(member: &MemberFacts) -> State {
         Standing::Resting { .. } => State::Rests,
         Standing::Probed => State::Probed,
         Standing::Full { .. } => State::Full,
+        Standing::Off => State::Off,
         Standing::Ready | Standing::Probation => State::StandsBy,
     }
 }
@@ -199,7 +213,9 @@ fn target_report(
     let whole = tier.fold(0u64, |sum, other| sum.saturating_add(other.weight));
     let (rests_for, rest_ends_in_ms) = match member.standing {
         Standing::Resting { ends_in, why } => (Some(why.as_str().to_owned()), Some(millis(ends_in))),
-        Standing::Ready | Standing::Probation | Standing::Probed | Standing::Full { .. } => (None, None),
+        Standing::Ready | Standing::Probation | Standing::Probed | Standing::Off | Standing::Full { .. } => {
+            (None, None)
+        }
     };
     TargetReport {
         target: member.target.to_string(),

@@ -63,6 +63,8 @@ pub enum State {
     Probed,
     /// It has as many calls in flight as its limit allows.
     Full,
+    /// Its provider is switched off.
+    Off,
     /// Its provider's key is not good for the model.
     Unfit,
     /// The call chooses another by header.
@@ -80,6 +82,7 @@ impl State {
             Self::Rests => "rests",
             Self::Probed => "probed",
             Self::Full => "full",
+            Self::Off => "off",
             Self::Unfit => "unfit",
             Self::NotPinned => "not pinned",
             Self::Refused => "refused",

@@ -303,3 +303,20 @@ fn a_report_says_what_other_nodes_believe_and_what_counts_of_it() {
         ]
     );
 }
+
+#[test]
+fn a_target_whose_provider_is_switched_off_is_told_so_and_others_serve() {
+    let off = |name| MemberFacts { standing: Standing::Off, ..member(name) };
+    let why = "an operator switched its provider off: nobody calls it";
+
+    let served = report(vec![pool("gpt-4o", vec![off("a"), member("b")])]);
+    assert_eq!(told(&served), [(State::Off, why), (State::Serves, "the only one that can be chosen now")]);
+
+    let refused = report(vec![pool("gpt-4o", vec![off("a"), off("b")])]);
+    assert_eq!(told(&refused), [(State::Off, why); 2]);
+    assert_eq!((refused.error.as_deref(), refused.serves), (Some("no_target"), None));
+    assert!(refused.verdict.contains("switched off"), "{}", refused.verdict);
+
+    let fallback = report(vec![pool("gpt-4o", vec![off("a")]), pool("spare", vec![member("b")])]);
+    assert!(fallback.verdict.contains("by the fallback \"spare\""), "{}", fallback.verdict);
+}

@@ -34,6 +34,7 @@ pub(super) fn out(member: &MemberFacts) -> String {
         Standing::Full { limit } => {
             format!("has {} calls in flight, as many as its limit of {limit} allows", member.in_flight)
         }
+        Standing::Off => "an operator switched its provider off: nobody calls it".to_owned(),
         Standing::Ready | Standing::Probation => String::new(),
     }
 }
@@ -86,7 +87,7 @@ pub(super) fn remarks(member: &MemberFacts) -> String {
         Standing::Resting { why, .. } => {
             add(format!("it rests ({}), which a panicking pool ignores", reason(why)));
         }
-        Standing::Ready | Standing::Probed | Standing::Full { .. } => {}
+        Standing::Ready | Standing::Probed | Standing::Off | Standing::Full { .. } => {}
     }
     if member.weight_now < member.weight {
         add(format!("{} of its weight counts now", percent(member.weight_now, member.weight)));

@@ -4,6 +4,7 @@ pub(super) mod audit;
 pub(super) mod breaker;
 pub(super) mod cluster;
 pub(super) mod defaults;
+pub(super) mod features;
 pub(super) mod key;
 pub(super) mod model;
 pub(super) mod node;

@@ -6,6 +6,7 @@ use troupe_cluster::consensus::{Role, Vitals, WRITE_BUCKETS_US};
 use troupe_cluster::gossip::Stats;
 use troupe_cluster::transport::Counts;
 use troupe_cluster::transport::counts::ROUND_TRIP_BOUNDS;
+use troupe_proto::id::ProviderId;
 
 use super::text::{Seconds, Text};
 use super::{gossip, names};
@@ -19,6 +20,8 @@ pub struct Agreed {
     pub age: Option<Duration>,
     /// Whether clients are admitted by it.
     pub is_fresh: bool,
+    /// Providers that are switched off.
+    pub off: Vec<ProviderId>,
     /// Questions about unknown keys that were answered.
     pub checks_seen: u64,
     /// And those that nobody could be asked.
@@ -59,6 +62,11 @@ impl Agreed {
         text.sample(&names::KEY_CHECKS, &["seen"], self.checks_seen);
         text.sample(&names::KEY_CHECKS, &["unseen"], self.checks_unseen);
         self.render_links(text);
+        text.head(&names::PROVIDER_OFF);
+        // As many as there are providers, up to what all their series may be.
+        for provider in self.off.iter().take(super::PROVIDERS_MAX) {
+            text.sample(&names::PROVIDER_OFF, &[provider.as_str()], 1);
+        }
         gossip::render(&self.gossip, text);
     }
 

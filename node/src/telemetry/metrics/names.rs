@@ -63,6 +63,7 @@ metrics! {
     HEARSAY = Counter "troupe_health_words_total" ["what"] "What nodes told each other of providers' health: sent, heard, and heard when something newer was known.";
     PROBES = Counter "troupe_probes_total" ["provider", "finding"] "Probes of resting targets that this node made; one for the whole cluster at a time.";
     TARGET_IN_FLIGHT = Gauge "troupe_target_in_flight" ["provider", "credential", "model"] "Calls at a target.";
+    PROVIDER_OFF = Gauge "troupe_provider_switched_off" ["provider"] "1 for each provider that an operator switched off.";
     LOST = Counter "troupe_translation_lost_total" ["direction", "field"] "Fields that a translation between dialects had to drop.";
     CONNECTIONS_OPEN = Gauge "troupe_connections_open" [] "Client connections that are open.";
     CONNECTIONS = Counter "troupe_connections_total" [] "Client connections that were accepted.";
