@@ -137,12 +137,12 @@ async fn mistakes_are_told_where_they_are_made() {
 
     operator.site.write("wrong.toml", "[keys.a]\nsecret = \"sk-1\"\n[modles.m]\n");
     operator
-        .fails(&["apply", "-f", "wrong.toml"], 1, "wrong.toml:2:10: keys.a.secret: a secret is never written down")
+        .fails(&["apply", "-f", "wrong.toml"], 2, "wrong.toml:2:10: keys.a.secret: a secret is never written down")
         .await;
-    operator.fails(&["apply", "-f", "wrong.toml"], 1, "did you mean `models`?").await;
+    operator.fails(&["apply", "-f", "wrong.toml"], 2, "did you mean `models`?").await;
     operator.site.write("provider.toml", "wire = \"openai\"\nkeys = [{ name = \"main\" }]\n");
     operator
-        .fails(&["provider", "put", "p", "-f", "provider.toml"], 1, "providers.p.keys[0]: `secret` is missing")
+        .fails(&["provider", "put", "p", "-f", "provider.toml"], 2, "providers.p.keys[0]: `secret` is missing")
         .await;
     operator.fails(&["provider", "delete", "p"], 3, "there is no provider").await;
     operator.fails(&["key", "create", "a", "--metadata", "owner"], 2, "is not NAME=WORD").await;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use troupe_tests::Crew;
 
 use crate::admin_api::Operator;
-use crate::cluster::{furnish, program};
+use crate::cluster::program;
 
 impl Operator {
     /// The entry of the last line of the audit.
@@ -89,7 +89,7 @@ const CHANGES: usize = 1_050;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_given_a_snapshot_says_what_its_audit_lacks() {
     let mut crew = Crew::start(program(), 1).await;
-    furnish(&crew).await;
+    crew.furnish().await;
     for at in 0..CHANGES {
         let body = json!({ "metadata": { "n": at.to_string() } });
         let reply = crew.ask(0, Method::PUT, "/admin/v1/keys/team", Some(body)).await.unwrap();

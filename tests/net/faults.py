@@ -215,7 +215,10 @@ def fill(world):
             world.cli(world.leader.number, "key", "create", f"filler-{time.time_ns()}", check=False)
         window.notes.append(f"{key} keys were made meanwhile; {node.name} {'runs' if node.process.poll() is None else 'ended with %s' % node.process.poll()}")
         (node.data / "ballast").unlink()
-        if node.process.poll() is not None:
-            node.start()
+        # Its consensus stopped for good and its data plane serves on: with room on its disk it is restarted.
+        if node.process.poll() is None:
+            node.signal(signal.SIGTERM)
+            node.process.wait(40)
+        node.start()
         world.whole()
     return window

@@ -104,7 +104,8 @@ fn read(root: &Found<'_>, secrets: &Secrets<'_>, beside: &Spec) -> (Parts, BTree
 
 /// The changes that make one spec of another.
 pub fn changes_between(before: &Spec, after: &Spec) -> Vec<Change> {
-    let Spec { providers, models, keys, defaults, policies } = after.clone();
+    // Whether a provider is switched off is no part of it: that is said of the present, and stays.
+    let Spec { providers, models, keys, defaults, policies, off: _ } = after.clone();
     let (defaults, policies) = (Some(defaults), Some(policies));
     Parts { providers, models, keys, defaults, policies, ..Parts::default() }.changes(before, Rest::Goes)
 }
