@@ -32,7 +32,7 @@ pub trait Machine: Clone + Send + Sync + 'static {
     fn is_from(from: NodeId, command: &Self::Command) -> bool;
 
     /// Puts the time of the leader, in milliseconds since 1970, into a command that another node sent and that is judged by
-    /// a time. True when it did: the clock of whoever sent it decides nothing then.
+    /// a time, where it is later than the one in it. True for such a command: a clock that is behind decides nothing then.
     fn stamp(command: &mut Self::Command, at_ms: i64) -> bool;
 
     /// Grows with each change that readers must see. A refused command need not change it.

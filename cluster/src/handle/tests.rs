@@ -171,7 +171,7 @@ fn an_entry_is_from_the_node_that_its_number_names() {
 }
 
 #[test]
-fn a_join_token_is_judged_by_the_time_that_is_stamped_and_nothing_else_is_stamped() {
+fn a_join_token_is_judged_by_the_later_of_two_clocks_and_nothing_else_is_stamped() {
     let origin = troupe_proto::command::Origin { node: NodeId(4), incarnation: 1, seq: 1, settled: 1 };
     let stamped = |command| {
         let mut entry = Entry { origin, note: Note::default(), command };
@@ -181,7 +181,8 @@ fn a_join_token_is_judged_by_the_time_that_is_stamped_and_nothing_else_is_stampe
     let hash = troupe_proto::secret::KeyHash::of(b"token");
     let used = |at| Command::UseJoinToken { hash, node: NodeId(9), at };
 
-    assert_eq!(stamped(used(-172_800)), Some(used(7)));
+    assert_eq!(stamped(used(-172_800)), Some(used(7)), "the clock of who was asked is behind");
+    assert_eq!(stamped(used(172_800)), Some(used(172_800)), "the leader's is");
     assert_eq!(stamped(put_defaults(0)), None);
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use troupe_cluster::state::past::past;
 use troupe_cluster::{Handle, State};
+use troupe_proto::command::Change;
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::spec::Spec;
 
@@ -138,8 +139,27 @@ fn plan(handle: &Handle, now: &Now, to: u64, gone: Gone) -> Result<Plan<Applied>
     }
     notes.extend(lost.iter().map(|what| format!("{what}: its secret is gone: it stays as it is now")));
     let changes = changes_between(spec, &then);
+    notes.extend(changes.iter().filter_map(lost_with));
     let with = Applied { notes, ..told(&changes, spec) };
     Ok(Plan { changes, was_there: true, with })
+}
+
+/// What a change takes away for good.
+fn lost_with(change: &Change) -> Option<String> {
+    let what = match change {
+        Change::RemoveKey(id) => format!("key {id}"),
+        Change::RemoveProvider(id) => format!("provider {id}"),
+        Change::PutProvider(..)
+        | Change::PutModel(..)
+        | Change::RemoveModel(_)
+        | Change::PutKey(..)
+        | Change::PutDefaults(_)
+        | Change::PutPolicies(_)
+        | Change::SwitchProvider(..) => return None,
+    };
+    Some(format!(
+        "{what}: it was made since and is taken away; its secret goes with it, and no rollback brings that back"
+    ))
 }
 
 /// The most things that a refusal names.

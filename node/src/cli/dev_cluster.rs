@@ -106,10 +106,13 @@ async fn serve(count: u8, scratch: PathBuf, asked: &Asked) -> anyhow::Result<Exi
     let provider = tokio::spawn(dev::simulated::serve(listener, stopped));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // A terminal that is closed.
+    let mut hangup = signal(SignalKind::hangup())?;
     let told = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
         }
     };
     let up = async {

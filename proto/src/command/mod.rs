@@ -91,8 +91,8 @@ pub enum Command {
         hash: KeyHash,
         /// Who wants to join.
         node: NodeId,
-        /// When, in seconds since 1970 (UTC), by the clock of the leader: what the expiry is held against, on every node
-        /// alike.
+        /// When, in seconds since 1970 (UTC), by the later of two clocks, the leader's and that of the node that was asked:
+        /// what the expiry is held against, on every node alike.
         at: i64,
     },
     /// Puts secrets of providers under another envelope key. One that changed in between is left as it is.
