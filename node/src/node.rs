@@ -17,7 +17,7 @@ use troupe_actors::{Actors, HealthBoard, Published, Target};
 use troupe_cluster::seal::NoRandom;
 use troupe_cluster::{Cluster, Handle, Keyring};
 use troupe_proto::id::KeyId;
-use troupe_proto::secret::Secret;
+use troupe_proto::secret::{KeyHash, Secret};
 
 use crate::admin::{AdminState, Health, Phase};
 use crate::agreement::Agreement;
@@ -114,8 +114,6 @@ pub struct Node {
     pub data: SocketAddr,
     /// Where operators go.
     pub admin: SocketAddr,
-    /// The token operators show.
-    pub admin_token: config::AdminToken,
     /// What requests share.
     pub house: Arc<House>,
     /// The agreed state.
@@ -144,7 +142,11 @@ impl Node {
         let data_dir = &boot.node.data_dir;
         let in_data_dir = |source| StartError::DataDir { path: data_dir.clone(), source };
         std::fs::create_dir_all(data_dir).map_err(in_data_dir)?;
-        let admin_token = config::admin_token(boot.listen.admin_token.as_ref(), data_dir).map_err(in_data_dir)?;
+        let configured = boot.listen.admin_token.as_ref();
+        let own_token = config::own_token(configured, data_dir, boot.spec_file.is_some()).map_err(in_data_dir)?;
+        if let Some(made) = own_token.as_ref().and_then(|own| own.made.as_ref()) {
+            show_token_on_stderr("node", made.expose());
+        }
         let tls = boot.listen.tls.as_ref().map(|tls| server_tls("tls", tls)).transpose()?;
         let admin_tls = boot.listen.admin_tls.as_ref().map(|tls| server_tls("admin_tls", tls)).transpose()?;
         let metrics = Metrics::new();
@@ -159,7 +161,9 @@ impl Node {
                 (Cluster::start_local(keyring), None)
             }
             None => {
-                let peers = peers::start(boot, Arc::new(show_token_on_stderr), &metrics).await?;
+                let peers =
+                    peers::start(boot, Arc::new(|token: &str| show_token_on_stderr("cluster", token)), &metrics)
+                        .await?;
                 (peers.handle.clone(), Some(Arc::new(peers)))
             }
         };
@@ -233,7 +237,7 @@ impl Node {
         let workers = Arc::new(workers);
         let listener = tokio::spawn(listener.run(house.clone(), workers.clone(), flow_seen));
         let (admin_stop, admin_stopped) = watch::channel(false);
-        let token = &admin_token.token;
+        let token = own_token.map(|own| own.hash);
         let state = admin_state(boot, &house, (&cluster, peers.as_deref()), (&rotation, outbox), token, admin_tls);
         let leave = state.leave.clone();
         tasks.spawn(crate::admin::serve(admin_listener, state, admin_stopped));
@@ -241,7 +245,6 @@ impl Node {
         Ok(Self {
             data,
             admin,
-            admin_token,
             house,
             cluster,
             peers,
@@ -473,7 +476,7 @@ fn admin_state(
     house: &Arc<House>,
     (cluster, peers): (&Handle, Option<&Peers>),
     (rotation, outbox): (&Arc<Rotation>, Option<Arc<Outbox>>),
-    token: &Secret<String>,
+    token: Option<KeyHash>,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> Arc<AdminState> {
     let (handle, agreed) = (cluster.clone(), cluster.clone());
@@ -486,7 +489,7 @@ fn admin_state(
         metrics: house.metrics.clone(),
         learned: Box::new(move || wiring::learned(&learner.view.read(), &learner.actors, &learner.agreement)),
         health: house.health.clone(),
-        token: Some(token.clone()),
+        token,
         node: boot.node.name.clone(),
         explain: Box::new(move |question| {
             let state = agreed.state();
@@ -516,10 +519,9 @@ pub fn show_on_stderr(id: &KeyId, secret: &Secret<String>) {
 const SHOW_TRIES: u32 = 30;
 
 /// Shows the first token of a cluster's operators on the standard error, once.
-fn show_token_on_stderr(token: &str) {
-    let text = format!(
-        "admin token of this cluster: {token}\n  (shown this once; only its hash is kept. `troupe token create` makes more)\n"
-    );
+fn show_token_on_stderr(whose: &str, token: &str) {
+    let more = if whose == "cluster" { ". `troupe token create` makes more" } else { "" };
+    let text = format!("admin token of this {whose}: {token}\n  (shown this once; only its hash is kept{more})\n");
     // The log may be full at the moment, and it is consensus that asks: it must not wait for it.
     let show = move || {
         for _ in 0..SHOW_TRIES {
@@ -529,9 +531,9 @@ fn show_token_on_stderr(token: &str) {
             }
             telemetry::log::flush(Duration::from_secs(1));
         }
-        tracing::error!("the cluster's first admin token could not be shown; a node's own token makes another");
+        tracing::error!("a made admin token could not be shown: give a node one by listen.admin_token");
     };
     if let Err(error) = std::thread::Builder::new().name("troupe-token".to_owned()).spawn(show) {
-        tracing::error!(%error, "the cluster's first admin token could not be shown; a node's own token makes another");
+        tracing::error!(%error, "a made admin token could not be shown: give a node one by listen.admin_token");
     }
 }

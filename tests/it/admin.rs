@@ -18,7 +18,7 @@ fn series(page: &str) -> BTreeSet<String> {
 #[tokio::test]
 async fn the_page_of_metrics_is_for_operators_only() {
     let world = World::new().start().await;
-    let token = world.node.admin_token.token.expose().clone();
+    let token = troupe_tests::world::ADMIN;
     let admin = Client::new(world.node.admin, None);
 
     for client in [admin.clone(), admin.clone().key("wrong"), admin.clone().key(KEY)] {
@@ -28,16 +28,16 @@ async fn the_page_of_metrics_is_for_operators_only() {
         assert_eq!((reply.status, reply.header("content-type")), (401, Some("application/problem+json")));
         assert!(reply.header("www-authenticate").unwrap().starts_with("Bearer"));
         assert_eq!((problem["status"].as_u64(), problem["title"].as_str()), (Some(401), Some("Unauthorized")));
-        assert!(!reply.text().contains(&token) && !reply.text().contains("# HELP"));
+        assert!(!reply.text().contains(token) && !reply.text().contains("# HELP"));
     }
-    let page = admin.clone().key(&token).get("/metrics").await;
+    let page = admin.clone().key(token).get("/metrics").await;
     assert_eq!((page.status, page.text().contains("# HELP")), (200, true));
 
     for path in ["/metrics", "/admin/v1/status"] {
         let reply = world.client().get(path).await;
         assert_eq!(reply.status, 404, "clients see {path}");
     }
-    let reply = world.client().key(&token).get("/v1/models").await;
+    let reply = world.client().key(token).get("/v1/models").await;
     assert_eq!(reply.status, 401, "the operators' token is no key of clients");
 }
 

@@ -15,6 +15,7 @@ use troupe_loadtest::mock::{Mock, MockHandle, MockOptions};
 use troupe_node::clock;
 use troupe_tests::ask::Dialect;
 use troupe_tests::eventually::LONG;
+use troupe_tests::world::ADMIN;
 use troupe_tests::{Client, eventually, until};
 
 /// The same `main.rs` as the `troupe` program, built with the tests so that it is there.
@@ -89,6 +90,7 @@ impl Site {
         let mock = Mock::start(MockOptions::default()).unwrap();
         let site = Self { dir: tempfile::tempdir().unwrap(), mock, runs: Cell::new(0) };
         let base_url = site.mock.openai_url();
+        site.write("admin-token", ADMIN);
         site.write(
             "spec.toml",
             &format!(
@@ -117,6 +119,7 @@ impl Site {
         let (out, err) = (self.path(&format!("out.{run}")), self.path(&format!("err.{run}")));
         let mut command = Command::new(TROUPE);
         command.args(arguments).current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
+        command.env("TROUPE_ADMIN_TOKEN_FILE", "admin-token");
         let file = |path: &Path| Stdio::from(File::create(path).unwrap());
         command.stdout(out_pipe.unwrap_or_else(|| file(&out))).stderr(err_pipe.unwrap_or_else(|| file(&err)));
         Process { child: command.spawn().unwrap(), out, err }
@@ -157,7 +160,16 @@ impl Site {
 
     async fn running(&self, more: &[&str], out_pipe: Option<Stdio>) -> Running {
         let base = ["serve", "--listen-data", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"];
-        let mut process = self.start_with(&[&base[..], more].concat(), out_pipe, None);
+        let token = ["--listen-admin-token", "file:admin-token"];
+        self.serving(self.start_with(&[&base[..], &token, more].concat(), out_pipe, None)).await
+    }
+
+    /// A node that is started by nothing but these words.
+    pub(crate) async fn follow(&self, words: &[&str]) -> Running {
+        self.serving(self.start(words)).await
+    }
+
+    async fn serving(&self, mut process: Process) -> Running {
         let data = eventually("it says where it serves", || {
             let ended = process.try_wait();
             assert!(ended.is_none(), "{ended:?}: {}", process.err());

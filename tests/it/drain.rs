@@ -90,7 +90,7 @@ async fn a_draining_node_says_so_serves_whoever_comes_and_closes_its_door_behind
 #[tokio::test]
 async fn a_node_that_was_taken_out_of_rotation_comes_back() {
     let world = World::new().flag("limits-drain-delay", "0s").start().await;
-    let admin = Client::new(world.node.admin, None).key(world.node.admin_token.token.expose());
+    let admin = Client::new(world.node.admin, None).key(troupe_tests::world::ADMIN);
     let client = world.client();
     let kept = client.clone().kept().await;
     assert_eq!(kept.get("/readyz").await.status, 200);
@@ -118,7 +118,7 @@ async fn a_node_that_was_taken_out_of_rotation_comes_back() {
 #[tokio::test]
 async fn a_node_that_is_told_to_stop_waits_for_its_streams_first() {
     let world = World::new().flag("limits-drain-delay", "0s").start().await;
-    let admin = Client::new(world.node.admin, None).key(world.node.admin_token.token.expose());
+    let admin = Client::new(world.node.admin, None).key(troupe_tests::world::ADMIN);
     let mut stream = world.client().stream(PATH, Dialect::OpenAi.ask_stream("o-x+words=20+drip=20ms")).await;
     assert!(stream.next().await.is_some());
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use troupe_tests::Crew;
 use troupe_tests::crew::ADMIN;
 
+use crate::cli::Site;
 use crate::cluster::{all_answer, program};
 use crate::gossip;
 use crate::joining::counts;
@@ -111,6 +112,30 @@ async fn no_secret_is_written_in_clear_anywhere() {
     let first =
         said.split(mark).nth(1).unwrap_or_else(|| panic!("no token was shown")).split_whitespace().next().unwrap();
     assert_eq!(pages.iter().map(|(_, bytes)| holds(bytes, first)).sum::<usize>(), 1);
+}
+
+/// A node alone shows the token that it makes, once, and has it nowhere on disk.
+#[tokio::test]
+async fn a_node_that_follows_a_file_keeps_only_the_hash_of_the_token_it_made() {
+    const MARK: &str = "admin token of this node: ";
+    let site = Site::new();
+    let serve = ["serve", "--spec", "spec.toml", "--listen-data", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"];
+    let mut shown = None;
+    for _ in 0..2 {
+        let node = site.follow(&serve).await;
+        let said = node.process.err();
+        let made = said.split(MARK).nth(1).and_then(|rest| rest.split_whitespace().next().map(str::to_owned));
+        assert_eq!(made.is_some(), shown.is_none(), "shown the first time, and then no more: {said}");
+        let token = shown.get_or_insert_with(|| made.unwrap()).clone();
+        let client = troupe_tests::Client::new(node.admin, None);
+        assert_eq!(client.clone().key(&token).get("/metrics").await.status, 200, "{said}");
+        assert_eq!(client.key("troupe-admin-another").get("/metrics").await.status, 401);
+        let data = files(&site.path("troupe-data"));
+        assert!(!data.is_empty());
+        for path in data {
+            assert_eq!(holds(&std::fs::read(&path).unwrap(), &token), 0, "it is in {}", path.display());
+        }
+    }
 }
 
 fn seal(crew: &Crew, key: &str, old: Option<&str>) -> Vec<String> {

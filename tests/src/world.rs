@@ -18,6 +18,9 @@ use troupe_node::node::{Node, Setup};
 
 use crate::client::Client;
 
+/// The token that operators of a world's node show.
+pub const ADMIN: &str = "world-admin-token";
+
 /// The key that may do everything.
 pub const KEY: &str = "sk-test";
 /// The key that may only ask for `o-*`.
@@ -145,7 +148,7 @@ impl World {
 
     /// The page of metrics.
     pub async fn metrics(&self) -> String {
-        let token = self.node.admin_token.token.expose();
+        let token = ADMIN;
         Client::new(self.node.admin, None).key(token).get("/metrics").await.text()
     }
 
@@ -282,6 +285,7 @@ impl Builder {
             .or("listen-data", "127.0.0.1:0")
             .or("listen-admin", "127.0.0.1:0")
             .or("data-dir", &path("data"))
+            .or("listen-admin-token", &format!("file:{}", file("admin-token", ADMIN)))
             .or("data-threads", "2")
             .or("log-access", &path("access.log"))
             .or("spec", &spec);

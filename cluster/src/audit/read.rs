@@ -16,7 +16,8 @@ const HISTORY_BYTES: usize = 64 << 20;
 pub enum Point {
     /// An entry's place in the log.
     Index(u64),
-    /// A time, as askers told it: milliseconds since 1970 (UTC).
+    /// A time, as askers told it: milliseconds since 1970 (UTC). Their clocks may disagree: a span goes from the first line
+    /// that is not earlier to the last that is not later, and has all between them.
     At(i64),
 }
 
@@ -100,6 +101,10 @@ pub(crate) struct Span {
     to: Option<Point>,
     limit: usize,
     lines: VecDeque<Line>,
+    /// Whether a line at its start came. Times may go back from one asker to the next: what stands behind belongs to it.
+    is_begun: bool,
+    /// Lines later than its end, which belong to it if one that is not stands behind them.
+    later: VecDeque<Line>,
     /// The last line that was given, be it of the span or not, without its text.
     last: Option<Line>,
     /// The lines around each hole, without their texts.
@@ -108,7 +113,17 @@ pub(crate) struct Span {
 
 impl Span {
     pub(crate) const fn new(from: Option<Point>, to: Option<Point>, limit: usize) -> Self {
-        Self { from, to, limit, lines: VecDeque::new(), last: None, holes: Vec::new() }
+        let is_begun = from.is_none();
+        Self {
+            from,
+            to,
+            limit,
+            lines: VecDeque::new(),
+            is_begun,
+            later: VecDeque::new(),
+            last: None,
+            holes: Vec::new(),
+        }
     }
 
     /// Looks at the next line, which is linked to `before`; `false` once no further one can belong to the span.
@@ -118,18 +133,31 @@ impl Span {
             self.holes.push((self.last.take(), place.clone()));
         }
         self.last = Some(place);
-        let is_inside =
-            self.from.is_none_or(|from| from.is_reached(line)) && self.to.is_none_or(|to| !to.is_passed(line));
-        if is_inside {
+        self.is_begun = self.is_begun || self.from.is_some_and(|from| from.is_reached(line));
+        let is_later = self.to.is_some_and(|to| to.is_passed(line));
+        if self.is_begun && is_later {
+            self.later.push_back(line.clone());
+        } else if self.is_begun {
+            self.lines.append(&mut self.later);
             self.lines.push_back(line.clone());
         }
-        if self.from.is_none() && self.lines.len() > self.limit {
-            self.lines.pop_front();
-        }
+        self.bound();
         let is_full = self.from.is_some() && self.lines.len() >= self.limit;
-        // Times may go back from one asker to the next, indexes never do.
+        // Indexes never go back.
         let is_over = matches!(self.to, Some(Point::Index(to)) if line.index >= to);
         !is_full && !is_over
+    }
+
+    /// Holds no more than what was asked for: the first lines from a point on, or else the last.
+    fn bound(&mut self) {
+        if self.from.is_some() {
+            self.lines.truncate(self.limit);
+            self.later.truncate(self.limit);
+            return;
+        }
+        for lines in [&mut self.lines, &mut self.later] {
+            lines.drain(..lines.len().saturating_sub(self.limit));
+        }
     }
 
     /// The same with all lines of a ring.
@@ -149,17 +177,18 @@ impl Span {
 
     /// What was collected, and the holes that lie in what was asked for.
     pub(crate) fn told(self) -> Told {
-        let (is_full, first) = (self.is_full(), self.lines.front().map(|line| line.index));
+        let is_full = self.is_full();
+        let (first, last) = (self.lines.front().map(|line| line.index), self.lines.back().map(|line| line.index));
         let is_asked = |(after, before): &(Option<Line>, Line)| {
             let is_behind_start = match self.from {
                 Some(Point::Index(from)) => before.index > from,
-                Some(Point::At(from)) => before.at >= from,
+                Some(Point::At(from)) => before.at >= from || first.is_some_and(|first| before.index > first),
                 // Of the last lines, what is before the first of so many was not asked for.
                 None => !is_full || first.is_some_and(|first| before.index > first),
             };
             let is_before_end = after.as_ref().is_none_or(|after| match self.to {
                 Some(Point::Index(to)) => after.index < to,
-                Some(Point::At(to)) => after.at <= to,
+                Some(Point::At(to)) => after.at <= to || last.is_some_and(|last| after.index < last),
                 None => true,
             });
             is_behind_start && is_before_end

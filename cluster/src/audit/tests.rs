@@ -13,6 +13,11 @@ const SMALL: Settings = Settings { file_bytes: 2_000, files_max: 3 };
 
 /// Puts a key, as entry number `index` of the log, asked for at `index` seconds.
 fn put(state: &mut State, index: u64) {
+    put_at(state, index, i64::try_from(index).unwrap());
+}
+
+/// The same, asked for at a time of its own.
+fn put_at(state: &mut State, index: u64, seconds: i64) {
     let name = format!("key-{index}");
     let key = Key {
         hash: KeyHash::of(name.as_bytes()),
@@ -22,7 +27,7 @@ fn put(state: &mut State, index: u64) {
         pin: false,
     };
     let command = Command::Change { base: state.revision(), changes: vec![Change::PutKey(KeyId::new(&name), key)] };
-    let note = Note { actor: "test".to_owned(), at: i64::try_from(index).unwrap() * 1_000, ..Note::default() };
+    let note = Note { actor: "test".to_owned(), at: seconds * 1_000, ..Note::default() };
     let origin = Origin { node: NodeId(1), incarnation: 1, seq: index, settled: index };
     state.apply(index, &Entry { origin, note, command });
 }
@@ -168,6 +173,25 @@ fn lines_are_read_by_index_and_by_time() {
     assert_eq!(read(None, None, 2), [8, 9]);
     assert_eq!(read(None, Some(Point::Index(4)), 2), [3, 4]);
     assert_eq!(read(Some(Point::At(2_500)), Some(Point::At(4_000)), 100), [3, 4]);
+}
+
+/// Through nodes whose clocks are behind or ahead.
+#[test]
+fn no_line_is_lost_where_clocks_disagree() {
+    let mut state = State::default();
+    for (index, seconds) in (1..).zip([10, 20, 1, 30, 99, 40, 50]) {
+        put_at(&mut state, index, seconds);
+    }
+    let at = |seconds: i64| Some(Point::At(seconds * 1_000));
+    let read = |from, to, limit| indexes(&read(None, state.audit(), from, to, limit).unwrap().lines);
+
+    assert_eq!(read(at(15), None, 100), [2, 3, 4, 5, 6, 7], "the third was made then, whatever its node's clock said");
+    assert_eq!(read(at(15), at(40), 100), [2, 3, 4, 5, 6], "and so was the fifth");
+    assert_eq!(read(at(15), at(35), 100), [2, 3, 4]);
+    assert_eq!(read(at(15), at(40), 4), [2, 3, 4, 5]);
+    assert_eq!(read(None, at(40), 3), [4, 5, 6]);
+    assert_eq!(read(None, at(35), 2), [3, 4]);
+    assert_eq!(read(at(200), None, 100), [0u64; 0]);
 }
 
 #[test]

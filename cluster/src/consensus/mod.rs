@@ -172,28 +172,26 @@ pub struct Vitals {
     pub snapshot_bytes: u64,
     /// The index of the last entry in the newest snapshot.
     pub snapshot_index: u64,
-    /// What writing the log durably took.
-    pub writes: Writes,
+    /// How long entries took from when they were handed to the log until they were on disk.
+    pub writes: Times,
+    /// How long the disk took each time that it was asked to make the log durable: writes that come together share one.
+    pub fsyncs: Times,
 }
 
-/// Upper bounds of the buckets of [`Writes`], in microseconds.
-pub const WRITE_BUCKETS_US: [u64; 14] =
+/// Upper bounds of the buckets of [`Times`], in microseconds.
+pub const TIMES_BUCKETS_US: [u64; 14] =
     [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 512_000, 1_024_000, 2_048_000];
 
-/// How long writes took from when they were handed over until they were on disk.
+/// How long one kind of thing took, each time that it was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Writes {
-    /// How many writes there were.
+pub struct Times {
+    /// How many there were.
     pub count: u64,
     /// How long all of them took together.
     pub sum: Duration,
-    /// How many took at most as long as the bound of [`WRITE_BUCKETS_US`] at the same place, and longer than the bound
+    /// How many took at most as long as the bound of [`TIMES_BUCKETS_US`] at the same place, and longer than the bound
     /// before; the rest took longer than all.
-    pub buckets: [u64; WRITE_BUCKETS_US.len()],
-    /// How often the disk was asked to make them durable: writes that came together share one.
-    pub fsyncs: u64,
-    /// How long the disk took for that, all together.
-    pub fsync_sum: Duration,
+    pub buckets: [u64; TIMES_BUCKETS_US.len()],
 }
 
 /// Why a command was not answered.

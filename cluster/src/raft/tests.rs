@@ -200,7 +200,7 @@ async fn any_node_takes_a_command_and_all_apply_it() {
         world.holds(NodeId(node), &[1, 2, 3]).await;
         let vitals = world.node(node).vitals();
         assert_eq!((vitals.pending, vitals.failed, vitals.voters.len()), (0, 0, 3));
-        assert!(vitals.writes.count > 0 && vitals.writes.fsyncs > 0 && vitals.log_bytes > 0);
+        assert!(vitals.writes.count > 0 && vitals.fsyncs.count > 0 && vitals.log_bytes > 0);
         assert!(vitals.leader_changes >= 1);
     }
 }

@@ -44,6 +44,7 @@ impl<M: Machine> Inner<M> {
             snapshot_bytes,
             snapshot_index,
             writes: log.writes,
+            fsyncs: log.fsyncs,
         }
     }
 }

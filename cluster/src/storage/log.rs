@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::record::{RecordId, RecordPayload, RecordVote, Records};
-use super::{LogStats, LogStore, WriteTimes};
+use super::times::{Running, Timer};
+use super::{LogStats, LogStore};
 use crate::clock;
 use crate::raft::plain;
 use crate::raft::types::{Entry, LogId, Types, Vote};
@@ -37,7 +38,8 @@ const BATCH_BYTES: usize = 2 << 20;
 #[derive(Clone)]
 pub struct DiskLog {
     log: Arc<Mutex<RaftLog<Records>>>,
-    times: Arc<WriteTimes>,
+    writes: Arc<Timer>,
+    fsyncs: Arc<Running>,
 }
 
 impl DiskLog {
@@ -57,7 +59,7 @@ impl DiskLog {
         config.wal.truncate_incomplete_record = Some(true);
         config.log_cache_capacity = Some(CACHE_BYTES);
         let log = RaftLog::open(Arc::new(config))?;
-        Ok(Self { log: Arc::new(Mutex::new(log)), times: Arc::default() })
+        Ok(Self { log: Arc::new(Mutex::new(log)), writes: Arc::default(), fsyncs: Arc::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, RaftLog<Records>> {
@@ -65,10 +67,16 @@ impl DiskLog {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts the fsyncs since the last look. Before each write there is one at most, mostly.
+    fn count_fsyncs(&self, log: &RaftLog<Records>) {
+        let flushes = log.stat().flush_metrics;
+        self.fsyncs.look(flushes.sync_batch_count, flushes.sync_us);
+    }
+
     /// Makes everything before it durable.
     pub(super) async fn sync(&self) -> io::Result<()> {
         let (done, flushed) = oneshot::channel();
-        let flushed_by = Flushed { end: End::Waiter(done), began: clock::now(), times: Arc::clone(&self.times) };
+        let flushed_by = Flushed { end: End::Waiter(done), began: clock::now(), times: Arc::clone(&self.writes) };
         self.lock().flush(true, Some(flushed_by))?;
         flushed.await.map_err(|_| io::Error::other("the log's writer is gone"))?
     }
@@ -77,11 +85,8 @@ impl DiskLog {
 impl LogStore for DiskLog {
     fn stats(&self) -> LogStats {
         let log = self.lock();
-        let flushes = log.stat().flush_metrics;
-        let mut writes = self.times.read();
-        writes.fsyncs = flushes.sync_batch_count;
-        writes.fsync_sum = Duration::from_micros(flushes.sync_us);
-        LogStats { bytes: log.on_disk_size(), writes }
+        self.count_fsyncs(&log);
+        LogStats { bytes: log.on_disk_size(), writes: self.writes.read(), fsyncs: self.fsyncs.read() }
     }
 }
 
@@ -89,7 +94,7 @@ impl LogStore for DiskLog {
 pub(super) struct Flushed {
     end: End,
     began: Instant,
-    times: Arc<WriteTimes>,
+    times: Arc<Timer>,
 }
 
 enum End {
@@ -208,8 +213,9 @@ impl RaftLogStorage<Types> for DiskLog {
                 Ok((id, RecordPayload::of(payload)?))
             })
             .collect::<io::Result<Vec<_>>>()?;
-        let flushed = Flushed { end: End::Consensus(callback), began: clock::now(), times: Arc::clone(&self.times) };
+        let flushed = Flushed { end: End::Consensus(callback), began: clock::now(), times: Arc::clone(&self.writes) };
         let mut log = self.lock();
+        self.count_fsyncs(&log);
         log.append(records)?;
         log.flush(true, Some(flushed))
     }

@@ -22,14 +22,12 @@ use std::sync::Arc;
 
 use openraft::storage::RaftLogStorage;
 
+use crate::consensus::Times;
+use crate::raft::plain::Meta;
+use crate::raft::types::Types;
 pub use dir::{DataDir, DirError};
 pub use log::DiskLog;
 pub use snapshot::{DiskSnapshots, SnapshotError, decode as decode_snapshot, encode as encode_snapshot};
-pub use times::WriteTimes;
-
-use crate::consensus::Writes;
-use crate::raft::plain::Meta;
-use crate::raft::types::Types;
 
 /// A log that consensus can be run on.
 pub trait LogStore: RaftLogStorage<Types> + Clone {
@@ -42,8 +40,10 @@ pub trait LogStore: RaftLogStorage<Types> + Clone {
 pub struct LogStats {
     /// Its size on disk.
     pub bytes: u64,
-    /// What writing it durably took.
-    pub writes: Writes,
+    /// How long entries took from when they were handed over until they were on disk.
+    pub writes: Times,
+    /// How long the disk took each time that it was asked to make the log durable.
+    pub fsyncs: Times,
 }
 
 /// Where snapshots are kept.

@@ -3,7 +3,6 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use troupe_proto::failure::ErrorCode;
-use troupe_proto::secret::Secret;
 use troupe_proto::token::Role;
 
 use super::failure::Failure;
@@ -26,9 +25,4 @@ pub(super) fn sent_token(headers: &HeaderMap) -> Result<&str, Failure> {
     let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
     let (scheme, token) = value.split_once(' ').ok_or_else(missing)?;
     if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(missing()) }
-}
-
-/// Whether it is this token. Takes a time that does not depend on where the two differ.
-pub(super) fn is_token(sent: &str, expected: &Secret<String>) -> bool {
-    Secret::new(sent.to_owned()) == *expected
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use troupe_cluster::Handle;
 use troupe_cluster::gossip::Stats;
 use troupe_proto::failure::ErrorCode;
-use troupe_proto::secret::Secret;
+use troupe_proto::secret::KeyHash;
 
 use crate::rotation::Rotation;
 use crate::telemetry::metrics::{Learned, Metrics};
@@ -52,8 +52,8 @@ pub struct AdminState {
     pub learned: Box<dyn Fn() -> Learned + Send + Sync>,
     /// The process's health, shared with the data listener.
     pub health: Arc<Health>,
-    /// What an operator must send. Without one, nothing but the probes answers.
-    pub token: Option<Secret<String>>,
+    /// The hash of a token that is good at this node alone, if it has one.
+    pub token: Option<KeyHash>,
     /// The node's name.
     pub node: String,
     /// Says where a call of a model would go.

@@ -232,7 +232,7 @@ const HEAD: &str = "# Admin API
 
 The admin listener (`127.0.0.1:8081` unless `[listen] admin` says otherwise) answers all of this; the command line speaks nothing else. `/healthz` and `/readyz` need no token. The same as an OpenAPI 3.1 document: [openapi.json](openapi.json), and `GET /admin/v1/openapi.json` from any node.
 
-**Who asks.** `Authorization: Bearer TOKEN`. A token has a role: a *viewer* reads, an *operator* changes the spec too, an *admin* changes the cluster and gives and takes tokens too. A node's own token, in the file `admin-token` of its data directory, is an admin's.
+**Who asks.** `Authorization: Bearer TOKEN`. A token has a role: a *viewer* reads, an *operator* changes the spec too, an *admin* changes the cluster and gives and takes tokens too. The cluster's first, an admin's, is shown when the cluster forms. A node's own token (`listen.admin_token`; one that follows a spec file makes one and shows it once) is an admin's at that node.
 
 **Bodies** are JSON in the shape of the [spec file's](config.md) sections, and are read by the same reader: an unknown field, a wrong value is told by its field, with the nearest known name. A secret stands in the body itself; `env:` and `file:` are resolved by the command line, on its side. Answers never hold a secret, but for one that was made just now. What was read can be sent back: a provider's secret that is `(set)` or absent stays as it is, and so does a key's.
 

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use troupe_cluster::{Cluster, Keyring};
 use troupe_proto::health::Scope;
 use troupe_proto::id::ProviderId;
+use troupe_proto::secret::KeyHash;
 
 use super::*;
 use crate::troubles::Trouble;
@@ -38,7 +39,7 @@ async fn start_with(token: Option<&str>, follows: Option<PathBuf>) -> Admin {
         learned: Box::new(Learned::default),
         metrics: Metrics::new(),
         health: Arc::clone(&health),
-        token: token.map(|token| Secret::new(token.to_owned())),
+        token: token.map(|token| KeyHash::of(token.as_bytes())),
         node: "gw-1".to_owned(),
         explain: Box::new(explain_one),
         targets: Box::new(OneTarget::default()),

@@ -18,14 +18,13 @@ use troupe_proto::spec::{Auth, BaseUrl, Provider, Rules, Wire};
 use super::Exit;
 use crate::admin::{IDEMPOTENCY_KEY, REASON};
 use crate::clock;
-use crate::config::{TOKEN_FILE, variable};
+use crate::config::variable;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Client, Endpoint, SendError};
 
 /// Where a node is when nothing says otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:8081";
 /// Where a node keeps its files when nothing says otherwise.
-const DEFAULT_DATA_DIR: &str = "troupe-data";
 /// How long a node may take to answer. A change of 100,000 keys takes it a few seconds.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest answer that is read.
@@ -47,15 +46,12 @@ pub(super) struct Access {
     /// variable or a file.
     #[arg(long, value_name = "TOKEN", conflicts_with = "admin_token_file")]
     admin_token: Option<String>,
-    /// A file that holds the admin token [env: TROUPE_ADMIN_TOKEN_FILE] [default: the node's own, in its data directory].
+    /// A file that holds the admin token [env: TROUPE_ADMIN_TOKEN_FILE] [default: that of a `troupe dev` that runs here].
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
     /// PEM certificates to trust for an https URL, in place of the system's [env: TROUPE_ADMIN_CA].
     #[arg(long, value_name = "FILE")]
     admin_ca: Option<PathBuf>,
-    /// The node's data directory [env: TROUPE_DATA_DIR] [default: troupe-data].
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
 }
 
 /// Why a node did not do what it was asked. Each says what to do about it.
@@ -80,7 +76,7 @@ pub(super) enum AdminError {
     Foreign { url: String, problem: String },
     /// The token is missing or wrong.
     #[error(
-        "the node at {url} did not accept the admin token ({token}): {detail}\n  its own is in the file admin-token of its data directory: name that with --admin-token-file or --data-dir, or set TROUPE_ADMIN_TOKEN"
+        "the node at {url} did not accept the admin token ({token}): {detail}\n  a token is shown once, when a cluster forms or `troupe token create` makes it: name it with --admin-token-file, TROUPE_ADMIN_TOKEN_FILE or TROUPE_ADMIN_TOKEN\n  where none is known any more, start a node again with listen.admin_token set"
     )]
     Unauthorized { url: String, token: String, detail: String },
     /// It does not know what was asked for.
@@ -193,12 +189,12 @@ fn escape(text: &str) -> String {
 impl Access {
     /// A node, and the token it takes.
     pub(super) fn with_token(url: String, token: String) -> Self {
-        Self { admin_url: Some(url), admin_token: Some(token), admin_token_file: None, admin_ca: None, data_dir: None }
+        Self { admin_url: Some(url), admin_token: Some(token), admin_token_file: None, admin_ca: None }
     }
 
-    /// A node, and the file with the token it takes.
-    pub(super) fn with_token_file(url: String, file: PathBuf) -> Self {
-        Self { admin_url: Some(url), admin_token: None, admin_token_file: Some(file), admin_ca: None, data_dir: None }
+    /// A node, with the token that the environment has.
+    pub(super) fn to(url: String) -> Self {
+        Self { admin_url: Some(url), admin_token: None, admin_token_file: None, admin_ca: None }
     }
 
     /// Where the node is.
@@ -302,15 +298,9 @@ impl Access {
         if let Some(path) = variable("TROUPE_ADMIN_TOKEN_FILE") {
             return token_of(Path::new(&path));
         }
-        let named = self.data_dir.clone().or_else(|| variable("TROUPE_DATA_DIR").map(PathBuf::from));
-        let is_named = named.is_some();
-        let path = named.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR)).join(TOKEN_FILE);
-        if is_named || path.exists() {
-            return token_of(&path);
-        }
         match dev_tokens().as_slice() {
             [only] => token_of(only),
-            [] => Ok(Token { secret: None, from: "none was given, and there is no troupe-data here".to_owned() }),
+            [] => Ok(Token { secret: None, from: "none was given".to_owned() }),
             _ => Ok(Token { secret: None, from: "none was given, and several `troupe dev` run here".to_owned() }),
         }
     }
@@ -325,13 +315,15 @@ fn dev_tokens() -> Vec<PathBuf> {
     entries
         .flatten()
         .filter(|entry| entry.file_name().to_str().and_then(|name| name.strip_prefix(DEV_DIR)).is_some_and(is_alive))
-        .map(|entry| entry.path().join(TOKEN_FILE))
+        .map(|entry| entry.path().join(DEV_TOKEN_FILE))
         .filter(|path| path.exists())
         .collect()
 }
 
 /// How `troupe dev` names its directory; the process's id follows.
 pub(super) const DEV_DIR: &str = "troupe-dev-";
+/// In that directory: the token that it takes, for as long as it runs.
+pub(super) const DEV_TOKEN_FILE: &str = "admin-token";
 
 fn token_of(path: &Path) -> Result<Token, AdminError> {
     let text = read(path)?;
@@ -500,7 +492,6 @@ mod tests {
         };
 
         assert_eq!(DEFAULT_URL, format!("http://{}", default("listen", "admin")));
-        assert_eq!(DEFAULT_DATA_DIR, default("node", "data_dir"));
     }
 
     #[test]

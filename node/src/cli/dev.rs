@@ -5,10 +5,10 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::access::DEV_DIR;
+use super::access::{DEV_DIR, DEV_TOKEN_FILE};
 use super::serve::{on_control_plane, until_told};
 use super::{Exit, dev_cluster, say};
-use crate::config::{Boot, Flags, Literals, Sources, variable};
+use crate::config::{Boot, Flags, Literals, Sources, new_admin_token, variable};
 use crate::dev;
 use crate::house::Seams;
 use crate::node::{Node, Setup, show_on_stderr};
@@ -41,7 +41,7 @@ pub(super) fn run(dev: Dev) -> anyhow::Result<Exit> {
 fn one(flags: Flags) -> anyhow::Result<Exit> {
     let scratch = std::env::temp_dir().join(format!("{DEV_DIR}{}", std::process::id()));
     let flags = flags
-        .or("data-dir", &scratch.to_string_lossy())
+        .or("data-dir", &scratch.join("data").to_string_lossy())
         .or("listen-data", "127.0.0.1:8080")
         .or("listen-admin", "127.0.0.1:8081")
         .or("log-access", "off")
@@ -54,10 +54,13 @@ fn one(flags: Flags) -> anyhow::Result<Exit> {
         let simulated = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
         let provider = tokio::spawn(dev::simulated::serve(listener, stopped));
+        // From its first moment on: it is made where everybody may look.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&scratch)?;
+        let token = boot.listen.admin_token.take().map_or_else(new_admin_token, Ok)?;
+        std::fs::write(scratch.join(DEV_TOKEN_FILE), token.expose()).context("its token cannot be written")?;
+        boot.listen.admin_token = Some(token.clone());
         if boot.spec_file.is_none() {
-            // From its first moment on: it is made where everybody may look.
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&boot.node.data_dir)?;
-            let path = boot.node.data_dir.join("dev-spec.toml");
+            let path = scratch.join("spec.toml");
             std::fs::write(&path, dev::spec(simulated)).context("the sample spec cannot be written")?;
             boot.spec_file = Some(path);
         }
@@ -65,7 +68,7 @@ fn one(flags: Flags) -> anyhow::Result<Exit> {
         let sources = Sources { literals, ..Sources::of_process(Some(boot.node.data_dir.clone())) };
         let setup = Setup { sources, show: Arc::new(show_on_stderr), seams: Seams::default() };
         let node = Node::start(&boot, setup).await?;
-        let banner = dev::banner(node.data, node.admin, node.admin_token.token.expose());
+        let banner = dev::banner(node.data, node.admin, token.expose());
         say(&mut std::io::stdout().lock(), &banner);
         let exit = until_told(node, &Supervisor::default()).await;
         stop.send_replace(true);

@@ -12,11 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::access::{AdminError, DEV_DIR};
+use super::access::{AdminError, DEV_DIR, DEV_TOKEN_FILE};
 use super::serve::on_control_plane;
 use super::{Exit, say};
 use crate::clock;
-use crate::config::{Flags, TOKEN_FILE, new_key_secret};
+use crate::config::{Flags, new_admin_token};
 use crate::dev;
 use crate::telemetry;
 
@@ -142,7 +142,7 @@ async fn serve(count: u8, scratch: PathBuf, asked: &Asked) -> anyhow::Result<Exi
 
 /// Stops nodes that were killed and started again by hand: they are nobody's children here, and what they write to goes.
 async fn stop_restarted(sites: &mut [Site], scratch: &Path) {
-    let token = std::fs::read_to_string(scratch.join(TOKEN_FILE)).unwrap_or_default();
+    let token = std::fs::read_to_string(scratch.join(DEV_TOKEN_FILE)).unwrap_or_default();
     for site in sites {
         if matches!(site.child.try_wait(), Ok(None)) {
             continue;
@@ -180,7 +180,7 @@ fn check_free(ports: &[Ports]) -> anyhow::Result<()> {
 
 /// Starts the nodes, and waits until each of them is ready.
 async fn start(count: u8, scratch: &Path, asked: &Asked) -> anyhow::Result<Vec<Site>> {
-    std::fs::write(scratch.join(TOKEN_FILE), new_key_secret()?.expose())?;
+    std::fs::write(scratch.join(DEV_TOKEN_FILE), new_admin_token()?.expose())?;
     std::fs::write(scratch.join("seal-key"), hex(&clock::secret_bytes::<32>()?))?;
     let ports = (0..count).map(|at| ports(at, asked.anywhere)).collect::<anyhow::Result<Vec<_>>>()?;
     check_free(&ports)?;
@@ -247,7 +247,7 @@ data_dir = "{scratch}/{name}"
 data = "127.0.0.1:{data}"
 admin = "127.0.0.1:{admin}"
 peer = "127.0.0.1:{peer}"
-admin_token = "file:{scratch}/{TOKEN_FILE}"
+admin_token = "file:{scratch}/{DEV_TOKEN_FILE}"
 [cluster]
 bootstrap_expect = {count}
 join = [{join}]
@@ -289,7 +289,7 @@ async fn apply(sites: &[Site], scratch: &Path, spec: &Path) -> anyhow::Result<()
         .args(["apply", "--yes", "--file"])
         .arg(spec)
         .env("TROUPE_ADMIN_URL", format!("http://{}", first.admin))
-        .env("TROUPE_ADMIN_TOKEN_FILE", scratch.join(TOKEN_FILE))
+        .env("TROUPE_ADMIN_TOKEN_FILE", scratch.join(DEV_TOKEN_FILE))
         .stdin(Stdio::null())
         .output()
         .await?;
@@ -302,7 +302,7 @@ async fn apply(sites: &[Site], scratch: &Path, spec: &Path) -> anyhow::Result<()
 /// What is printed once the cluster serves.
 fn banner(sites: &[Site], scratch: &Path) -> anyhow::Result<String> {
     let program = std::env::current_exe()?;
-    let (program, key, token) = (program.display(), dev::SAMPLE_KEY, scratch.join(TOKEN_FILE));
+    let (program, key, token) = (program.display(), dev::SAMPLE_KEY, scratch.join(DEV_TOKEN_FILE));
     let mut text = format!(
         "Troupe serves a simulated provider from {} nodes that agree. Nothing leaves this machine.\n\n",
         sites.len()

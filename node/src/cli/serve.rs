@@ -21,9 +21,6 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<Exit> {
         let setup = Setup { sources, show: Arc::new(show_on_stderr), seams: Seams::default() };
         let node = Node::start(&boot, setup).await?;
         tracing::info!(data = %node.data, admin = %node.admin, name = %boot.node.name, "serving");
-        if let Some(file) = &node.admin_token.file {
-            tracing::info!(file = %file.display(), "the admin token is kept in a file");
-        }
         if boot.spec_file.is_none() && node.cluster.state().spec().keys.is_empty() {
             tracing::info!("no client may enter yet: `troupe apply -f spec.toml` says what to serve and to whom");
         }

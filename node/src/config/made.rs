@@ -1,4 +1,4 @@
-//! Secrets that the node makes itself: virtual keys without one, and the operators' token.
+//! Secrets that the node makes itself: virtual keys without one, and the operators' token. Of each only the hash is kept.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,8 +17,11 @@ use crate::clock;
 /// In the data directory: the hashes of made keys, by name. Never a secret.
 const KEYS_FILE: &str = "made-keys.json";
 
-/// In the data directory: what operators show.
-pub(crate) const TOKEN_FILE: &str = "admin-token";
+/// In the data directory: the hash of what operators show.
+const TOKEN_FILE: &str = "admin-token";
+
+/// How a hash begins when it is written.
+const HASH_MARK: &str = "sha256:";
 
 const FILE_BYTES: u64 = 64 << 20;
 
@@ -177,35 +180,57 @@ fn random_text(prefix: &str) -> Result<Secret<String>, getrandom::Error> {
     Ok(Secret::new(text))
 }
 
-/// What operators must show.
+/// What operators must show at one node, whatever its cluster says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminToken {
-    /// The token itself.
-    pub token: Secret<String>,
-    /// The file it is kept in; `None` where the configuration gave it.
-    pub file: Option<PathBuf>,
+pub struct OwnToken {
+    /// The token's hash.
+    pub hash: KeyHash,
+    /// The token itself, where it was made just now: to be shown, once.
+    pub made: Option<Secret<String>>,
 }
 
-/// The operators' token: the configured one, else the one in the data directory, which is made when it is not there.
+impl OwnToken {
+    fn kept(token: &str) -> Self {
+        Self { hash: KeyHash::of(token.as_bytes()), made: None }
+    }
+}
+
+/// A node's own token: the configured one, else the one whose hash is in the data directory, else one that is made now if
+/// `is_needed`, because there is no cluster that has tokens.
 ///
 /// # Errors
-/// When the file can neither be read nor written, or is empty.
-pub fn admin_token(configured: Option<&Secret<String>>, data_dir: &Path) -> std::io::Result<AdminToken> {
+/// When the file can neither be read nor written, or holds no token.
+pub fn own_token(
+    configured: Option<&Secret<String>>,
+    data_dir: &Path,
+    is_needed: bool,
+) -> std::io::Result<Option<OwnToken>> {
     if let Some(token) = configured {
-        return Ok(AdminToken { token: token.clone(), file: None });
+        return Ok(Some(OwnToken::kept(token.expose())));
     }
     let path = data_dir.join(TOKEN_FILE);
+    let keep = |hash: &KeyHash| Prepared::write(path.clone(), format!("{hash}\n").as_bytes())?.commit();
     if !path.try_exists()? {
+        if !is_needed {
+            return Ok(None);
+        }
         let token = new_admin_token().map_err(std::io::Error::other)?;
-        Prepared::write(path.clone(), format!("{}\n", token.expose()).as_bytes())?.commit()?;
-        return Ok(AdminToken { token, file: Some(path) });
+        let hash = KeyHash::of(token.expose().as_bytes());
+        keep(&hash)?;
+        return Ok(Some(OwnToken { hash, made: Some(token) }));
     }
     let text = Secret::new(file::read(&path, FILE_BYTES).map_err(std::io::Error::other)?);
-    let token = text.expose().trim_end();
-    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(std::io::Error::other("the file holds no token: remove it and one is made"));
+    let text = text.expose().trim_end();
+    if let Some(hash) = KeyHash::from_hex(text) {
+        return Ok(Some(OwnToken { hash, made: None }));
     }
-    Ok(AdminToken { token: Secret::new(token.to_owned()), file: Some(path) })
+    if text.is_empty() || text.starts_with(HASH_MARK) || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(std::io::Error::other(format!("{} holds no token: remove it and one is made", path.display())));
+    }
+    // Earlier programs kept the token itself. It stays good.
+    let own = OwnToken::kept(text);
+    keep(&own.hash)?;
+    Ok(Some(own))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::Finding;
 use crate::cli::access::{Access, AdminError, Ask};
 use crate::cli::print::{items, text};
 use crate::clock;
-use crate::config::{Boot, TOKEN_FILE};
+use crate::config::Boot;
 
 /// What a connection to another node may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -21,14 +21,13 @@ const SKEW_BAD_MS: i64 = 60_000;
 /// Everything about the other nodes; what a running node here says of them, if one runs.
 pub(super) fn look(boot: &Boot) -> Vec<Finding> {
     let own = own(boot);
-    let members = own.as_ref().and_then(|own| own.ask(&Ask::get(&["cluster", "members"]).query("stale", "true")).ok());
+    let members = own.ask(&Ask::get(&["cluster", "members"]).query("stale", "true")).ok();
     let members: Vec<Value> = members.as_ref().map(|document| items(document).to_vec()).unwrap_or_default();
     let mut peers: Vec<String> = boot.cluster.join.clone();
     peers.extend(members.iter().map(|member| text(member, "peer")));
     peers.sort();
     peers.dedup();
     let mut findings: Vec<Finding> = peers.iter().map(|peer| reach(peer)).collect();
-    let Some(own) = own else { return findings };
     let node = match own.ask(&Ask::get(&["node"])) {
         Ok(node) => node,
         Err(AdminError::Unreachable { .. }) => {
@@ -43,7 +42,7 @@ pub(super) fn look(boot: &Boot) -> Vec<Finding> {
             findings.push(Finding::doubtful(
                 "this node",
                 error.to_string(),
-                "run this as the user that the node runs as",
+                "give it an admin token of the cluster: TROUPE_ADMIN_TOKEN_FILE or TROUPE_ADMIN_TOKEN",
             ));
             return findings;
         }
@@ -58,7 +57,7 @@ pub(super) fn look(boot: &Boot) -> Vec<Finding> {
 }
 
 /// The node of this machine, as its operators ask it.
-fn own(boot: &Boot) -> Option<Access> {
+fn own(boot: &Boot) -> Access {
     let scheme = if boot.listen.admin_tls.is_some() { "https" } else { "http" };
     let mut address = boot.listen.admin;
     if address.ip().is_unspecified() {
@@ -66,8 +65,8 @@ fn own(boot: &Boot) -> Option<Access> {
     }
     let url = format!("{scheme}://{address}");
     match &boot.listen.admin_token {
-        Some(token) => Some(Access::with_token(url, token.expose().clone())),
-        None => Some(Access::with_token_file(url, boot.node.data_dir.join(TOKEN_FILE))),
+        Some(token) => Access::with_token(url, token.expose().clone()),
+        None => Access::to(url),
     }
 }
 

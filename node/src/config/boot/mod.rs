@@ -69,7 +69,7 @@ pub struct Listen {
     pub tls: Option<Tls>,
     /// TLS for operators.
     pub admin_tls: Option<Tls>,
-    /// What operators must show; `None`: see [`super::admin_token`].
+    /// What operators show; `None`: see [`super::own_token`].
     pub admin_token: Option<Secret<String>>,
 }
 

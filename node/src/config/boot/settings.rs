@@ -50,7 +50,7 @@ settings! {
         "proxy_protocol" "TROUPE_LISTEN_PROXY_PROTOCOL" "listen-proxy-protocol": "`true` or `false`" = "false",
             "Each connection to `listen.data` begins with a PROXY header of version 2, which says whose it is; one without is closed. For balancers only (`send-proxy-v2`).";
         "admin_token" "TROUPE_LISTEN_ADMIN_TOKEN" "listen-admin-token": "secret" = "",
-            "What operators show as Bearer. Default: made once and kept in `data_dir/admin-token`.";
+            "A token that operators show as Bearer at this node, besides those of its cluster. Default: none; a node that follows a spec file makes one, shows it once, and keeps its hash in `data_dir/admin-token`: remove that file to have another.";
     }
     LISTEN_TLS "listen.tls" "TLS for `listen.data`. Both fields or none." {
         "cert" "TROUPE_LISTEN_TLS_CERT" "listen-tls-cert": "secret" = "", "PEM certificates, the server's own first.";

@@ -90,20 +90,40 @@ fn the_operators_token_is_made_once_and_kept_private() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("made-on-the-way");
 
-    let first = admin_token(None, &data_dir).unwrap();
+    assert_eq!(own_token(None, &data_dir, false).unwrap(), None, "its cluster has one");
+    let first = own_token(None, &data_dir, true).unwrap().unwrap();
 
-    let file = data_dir.join(TOKEN_FILE);
-    assert_eq!(first.file.as_ref(), Some(&file));
+    let (file, made) = (data_dir.join(TOKEN_FILE), first.made.unwrap());
     assert_eq!(mode(&file), 0o600);
-    assert_eq!(admin_token(None, &data_dir).unwrap(), first);
+    assert!(!std::fs::read_to_string(&file).unwrap().contains(made.expose()), "only its hash is kept");
+    assert_eq!(own_token(None, &data_dir, true).unwrap(), Some(OwnToken::kept(made.expose())), "it is shown once");
+    assert_eq!(own_token(None, &data_dir, false).unwrap(), Some(OwnToken::kept(made.expose())));
     let configured = Secret::new("own".to_owned());
-    assert_eq!(admin_token(Some(&configured), &data_dir).unwrap(), AdminToken { token: configured, file: None });
+    assert_eq!(own_token(Some(&configured), &data_dir, true).unwrap(), Some(OwnToken::kept("own")));
 }
 
 #[test]
-fn an_empty_token_file_is_an_error_not_an_open_door() {
+fn a_token_that_an_earlier_program_kept_in_clear_stays_good_and_is_in_clear_no_more() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join(TOKEN_FILE), "\n").unwrap();
+    let file = dir.path().join(TOKEN_FILE);
+    std::fs::write(&file, "troupe-admin-old\n").unwrap();
 
-    assert!(admin_token(None, dir.path()).is_err());
+    for _ in 0..2 {
+        assert_eq!(own_token(None, dir.path(), false).unwrap(), Some(OwnToken::kept("troupe-admin-old")));
+        assert!(!std::fs::read_to_string(&file).unwrap().contains("troupe-admin-old"));
+    }
+    assert_eq!(mode(&file), 0o600);
+}
+
+#[test]
+fn a_token_file_without_a_token_is_an_error_not_an_open_door() {
+    let dir = tempfile::tempdir().unwrap();
+    for text in ["\n", "two words", "sha256:12"] {
+        std::fs::write(dir.path().join(TOKEN_FILE), text).unwrap();
+
+        let error = own_token(None, dir.path(), true).unwrap_err().to_string();
+
+        assert!(error.contains(TOKEN_FILE), "{error}");
+        assert_eq!(std::fs::read_to_string(dir.path().join(TOKEN_FILE)).unwrap(), text);
+    }
 }

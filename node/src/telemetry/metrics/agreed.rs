@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use troupe_cluster::consensus::{Role, Vitals, WRITE_BUCKETS_US};
+use troupe_cluster::consensus::{Role, TIMES_BUCKETS_US, Vitals};
 use troupe_cluster::gossip::Stats;
 use troupe_cluster::transport::Counts;
 use troupe_cluster::transport::counts::ROUND_TRIP_BOUNDS;
@@ -102,14 +102,15 @@ impl Agreed {
     }
 
     fn render_disk(&self, text: &mut Text) {
-        let writes = &self.vitals.writes;
         text.single(&names::LOG_BYTES, self.vitals.log_bytes);
         text.single(&names::SNAPSHOT_BYTES, self.vitals.snapshot_bytes);
         text.single(&names::SNAPSHOT_INDEX, self.vitals.snapshot_index);
-        text.head(&names::WRITE_DURATION);
-        text.histogram_of(&names::WRITE_DURATION, &[], &WRITE_BUCKETS_US, &writes.buckets, writes.count, writes.sum);
-        text.single(&names::FSYNCS, writes.fsyncs);
-        text.single(&names::FSYNC_SECONDS, seconds(writes.fsync_sum));
+        for (name, times) in
+            [(&names::WRITE_DURATION, &self.vitals.writes), (&names::FSYNC_DURATION, &self.vitals.fsyncs)]
+        {
+            text.head(name);
+            text.histogram_of(name, &[], &TIMES_BUCKETS_US, &times.buckets, times.count, times.sum);
+        }
     }
 }
 

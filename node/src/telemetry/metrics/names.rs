@@ -98,8 +98,7 @@ metrics! {
     SNAPSHOT_BYTES = Gauge "troupe_raft_snapshot_bytes" [] "The size of the newest snapshot on disk.";
     SNAPSHOT_INDEX = Gauge "troupe_raft_snapshot_index" [] "The index of the last entry in the newest snapshot.";
     WRITE_DURATION = Histogram "troupe_raft_write_duration_seconds" [] "Time from when entries are handed to the log until they are on disk.";
-    FSYNCS = Counter "troupe_raft_fsyncs_total" [] "Times the disk was asked to make the log durable; writes that come together share one.";
-    FSYNC_SECONDS = Counter "troupe_raft_fsync_seconds_total" [] "Time the disk took for that.";
+    FSYNC_DURATION = Histogram "troupe_raft_fsync_duration_seconds" [] "Time the disk takes each time that it is asked to make the log durable; writes that come together share one.";
     FRESHNESS = Gauge "troupe_freshness_seconds" [] "Time since a quorum confirmed that this node knew all there was; past the bound of the policies it answers 503.";
     IS_FRESH = Gauge "troupe_fresh" [] "1 while clients are admitted by what this node knows.";
     KEY_CHECKS = Counter "troupe_key_checks_total" ["outcome"] "Times the other nodes were asked about keys this node did not know; requests share one.";
