@@ -187,6 +187,11 @@ impl Thread {
         self.metrics().request_started()
     }
 
+    /// Counts a reply as being streamed until the guard is dropped.
+    pub(crate) fn stream_began(&self) -> Present {
+        self.metrics().stream_began()
+    }
+
     fn metrics(&self) -> MutexGuard<'_, ThreadMetrics> {
         // A panic while counting leaves at worst one count missing.
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner)

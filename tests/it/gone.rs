@@ -26,7 +26,8 @@ async fn measure(world: &World, client: &Client, dialect: Dialect, model: &str, 
         })
     };
     let is_silent = !is_stream || !model.contains("words");
-    let is_there = || world.mock.counts().in_flight == 1 && (is_silent || world.mock.counts().events >= 3);
+    let is_streamed = || world.mock.counts().events >= 3 && world.node.house.metrics.streams_open() == 1;
+    let is_there = || world.mock.counts().in_flight == 1 && (is_silent || is_streamed());
     until("the call is under way", is_there).await;
 
     let left = clock::now();
@@ -107,6 +108,7 @@ async fn who_left_is_logged_and_counted() {
         );
     }
     until("no request is in flight", || world.node.house.in_flight() == 0).await;
+    assert_eq!(world.node.house.metrics.streams_open(), 0);
     let attempts = world.metric(r#"troupe_attempts_total{provider="o",model="o-*",outcome="client_gone"}"#).await;
     assert!((attempts - 3.0).abs() < 0.5, "{}", world.metrics().await);
 }

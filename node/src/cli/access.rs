@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
@@ -52,6 +52,9 @@ pub(super) struct Access {
     /// PEM certificates to trust for an https URL, in place of the system's [env: TROUPE_ADMIN_CA].
     #[arg(long, value_name = "FILE")]
     admin_ca: Option<PathBuf>,
+    /// When an answer is of no more use.
+    #[arg(skip)]
+    deadline: Option<Instant>,
 }
 
 /// Why a node did not do what it was asked. Each says what to do about it.
@@ -189,12 +192,12 @@ fn escape(text: &str) -> String {
 impl Access {
     /// A node, and the token it takes.
     pub(super) fn with_token(url: String, token: String) -> Self {
-        Self { admin_url: Some(url), admin_token: Some(token), admin_token_file: None, admin_ca: None }
+        Self { admin_token: Some(token), ..Self::to(url) }
     }
 
     /// A node, with the token that the environment has.
-    pub(super) fn to(url: String) -> Self {
-        Self { admin_url: Some(url), admin_token: None, admin_token_file: None, admin_ca: None }
+    pub(super) const fn to(url: String) -> Self {
+        Self { admin_url: Some(url), admin_token: None, admin_token_file: None, admin_ca: None, deadline: None }
     }
 
     /// Where the node is.
@@ -207,6 +210,17 @@ impl Access {
         Self { admin_url: Some(url), ..self.clone() }
     }
 
+    /// The same, asked for answers that come before `deadline`, all of them together. A node that hangs is not waited
+    /// for beyond it.
+    pub(super) fn by(&self, deadline: Instant) -> Self {
+        Self { deadline: Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline))), ..self.clone() }
+    }
+
+    /// What is left of the time to answer in.
+    fn left(&self) -> Duration {
+        self.deadline.map_or(TIMEOUT, |deadline| deadline.saturating_duration_since(clock::now()).min(TIMEOUT))
+    }
+
     /// Asks for a document.
     ///
     /// # Errors
@@ -215,7 +229,7 @@ impl Access {
         let mut tries = 1;
         loop {
             match self.ask_once(ask) {
-                Err(AdminError::NoQuorum(_)) if tries < TRIES => {
+                Err(AdminError::NoQuorum(_)) if tries < TRIES && self.left() > REST => {
                     tries += 1;
                     std::thread::sleep(REST);
                 }
@@ -280,7 +294,10 @@ impl Access {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| unreachable(&text, &error))?;
         let request = request(&url, ask, &token)?;
-        let (status, body) = runtime.block_on(send(&text, url, ca_pem, request, bytes_max))?;
+        let sent = runtime.block_on(send(&text, url, ca_pem, request, Bounds { bytes_max, within: self.left() }));
+        // A name that is still being looked up is nobody's to wait for.
+        runtime.shutdown_background();
+        let (status, body) = sent?;
         Ok(Answer { status, body, url: text, token: token.from })
     }
 
@@ -362,13 +379,19 @@ fn request(url: &BaseUrl, ask: &Ask<'_>, token: &Token) -> Result<Request<Full<B
     Ok(request)
 }
 
+/// What an answer may be.
+struct Bounds {
+    bytes_max: usize,
+    within: Duration,
+}
+
 /// Calls the node as it calls a provider itself: with the same connector, and so the same TLS.
 async fn send(
     text: &str,
     url: BaseUrl,
     ca_pem: Option<String>,
     request: Request<Full<Bytes>>,
-    bytes_max: usize,
+    Bounds { bytes_max, within }: Bounds,
 ) -> Result<(StatusCode, Vec<u8>), AdminError> {
     let node = Provider {
         wire: Wire::OpenAi,
@@ -384,7 +407,7 @@ async fn send(
     let endpoint = Endpoint::of(&node).map_err(|error| unreachable(text, &error))?;
     let client = Arc::new(Client::new(Metrics::new()));
     let exchange = async {
-        let response = client.send(&ProviderId::new("node"), &Arc::new(endpoint), Box::new(request), TIMEOUT).await;
+        let response = client.send(&ProviderId::new("node"), &Arc::new(endpoint), Box::new(request), within).await;
         let mut response = response.map_err(|error| match error {
             SendError::Connect(_) | SendError::Refused => unreachable(text, &error),
             SendError::Broken(_) | SendError::Url(_) => foreign(text, &error),
@@ -399,8 +422,8 @@ async fn send(
         }
         Ok((response.status(), body))
     };
-    let late = |_| AdminError::Unreachable { url: text.to_owned(), problem: format!("no answer within {TIMEOUT:?}") };
-    tokio::time::timeout(TIMEOUT, exchange).await.map_err(late)?
+    let late = |_| AdminError::Unreachable { url: text.to_owned(), problem: format!("no answer within {within:.1?}") };
+    tokio::time::timeout(within, exchange).await.map_err(late)?
 }
 
 fn unreachable(url: &str, error: &(dyn std::error::Error + 'static)) -> AdminError {
@@ -482,6 +505,25 @@ mod tests {
         assert_eq!(answer(503, &problem("overloaded")), Err(Exit::Failed));
         assert_eq!(answer(503, &problem("consensus_stopped")), Err(Exit::Unreachable));
         assert_eq!(answer(400, &problem("invalid_field")), Err(Exit::Usage));
+    }
+
+    #[test]
+    fn a_node_that_hangs_takes_no_more_than_it_was_given_for_all_questions_together() {
+        // The system takes its connections; nobody ever reads from them.
+        let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", hanging.local_addr().unwrap());
+        let began = clock::now();
+        let access = Access::with_token(url, "t".to_owned()).by(began + Duration::from_millis(200));
+
+        let answers = [access.ask(&Ask::get(&["node"])), access.ask(&Ask::get(&["cluster"]))];
+
+        let took = clock::now() - began;
+        assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(10), "{took:?}");
+        for answer in answers {
+            let error = answer.unwrap_err();
+            assert_eq!(error.exit(), Exit::Unreachable, "{error}");
+            assert!(error.to_string().contains("no answer within"), "{error}");
+        }
     }
 
     #[test]

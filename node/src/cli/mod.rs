@@ -11,6 +11,7 @@ mod debug;
 mod dev;
 mod dev_cluster;
 mod doctor;
+mod fleet;
 mod key;
 mod manual;
 mod node;
@@ -108,7 +109,7 @@ enum Command {
     Debug(debug::Command),
     /// Prints what makes a shell complete commands: `source <(troupe completion bash)`.
     Completion(manual::Completion),
-    /// Prints the manual page: `troupe man | man -l -`.
+    /// Prints the manual: `troupe man | man -l -` for all of it, `troupe man cluster status | man -l -` for a command.
     Man(manual::Man),
     /// Makes the certificate authority of a cluster.
     #[command(subcommand)]

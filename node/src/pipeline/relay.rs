@@ -131,6 +131,8 @@ pub(super) fn stream(stream: Stream, mut visit: Box<Visit>) -> Response<ReplyBod
 pub(super) async fn run(stream: Stream, feed: Feed, mut visit: Box<Visit>) -> Result<(), Broken> {
     let Stream { operation, mut source, mut begun, mut served, request_id, mut resume, head: _ } = stream;
     let mut relayed = Relayed::default();
+    // Also one whose client goes away is over then: this future is dropped.
+    let _open = visit.stream_began();
     loop {
         let leg = Leg { operation, source: &mut source, begun, deadlines: served.deadlines };
         let broken = leg.relay(&mut relayed, &feed, &mut visit, resume.as_deref_mut()).await;

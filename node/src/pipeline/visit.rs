@@ -124,6 +124,11 @@ impl Visit {
         self.place = None;
     }
 
+    /// Counts the reply as being streamed until the guard is dropped.
+    pub(super) fn stream_began(&self) -> Present {
+        self.thread.stream_began()
+    }
+
     /// When the request's head was read.
     pub(crate) const fn began(&self) -> Instant {
         self.began

@@ -191,6 +191,12 @@ impl Metrics {
         u64::try_from(sum).unwrap_or(0)
     }
 
+    /// Replies that are being streamed, on all threads.
+    pub fn streams_open(&self) -> u64 {
+        let sum: i64 = lock(&self.shards).iter().map(|shard| shard.streams.get()).sum();
+        u64::try_from(sum).unwrap_or(0)
+    }
+
     /// Seconds since these metrics were made.
     pub fn uptime_seconds(&self) -> u64 {
         clock::now().saturating_duration_since(self.started).as_secs()

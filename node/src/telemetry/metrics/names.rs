@@ -49,6 +49,7 @@ metrics! {
     BUILD_INFO = Gauge "troupe_build_info" ["version", "revision"] "Always 1; says what runs.";
     REQUESTS = Counter "troupe_requests_total" ["operation", "model", "status_class", "outcome"] "Requests that ended.";
     REQUESTS_IN_FLIGHT = Gauge "troupe_requests_in_flight" [] "Requests that have begun and not ended.";
+    STREAMS_OPEN = Gauge "troupe_streams_open" [] "Replies that are being streamed to clients; each is one of the requests in flight.";
     REFUSED = Counter "troupe_refused_total" ["code"] "Requests the gateway refused before asking any provider, by error code.";
     REQUEST_DURATION = Histogram "troupe_request_duration_seconds" ["operation", "model"] "Time from a request's head to the end of its reply.";
     FIRST_TOKEN = Histogram "troupe_time_to_first_token_seconds" ["operation", "model"] "Time from a request's head to the first content sent to the client.";

@@ -31,7 +31,7 @@ impl Metrics {
         text.head(&names::BUILD_INFO);
         let revision = option_env!("TROUPE_REVISION").unwrap_or("unknown");
         text.sample(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), revision], 1);
-        render_calls(&mut text, &shards, self.in_flight());
+        render_calls(&mut text, &shards, self.in_flight(), self.streams_open());
         render_tokens(&mut text, &shards);
         render_attempts(&mut text, &shards);
         render_tries(&mut text, &shards);
@@ -103,7 +103,7 @@ impl Metrics {
     }
 }
 
-fn render_calls(text: &mut Text, shards: &[Arc<Shard>], in_flight: u64) {
+fn render_calls(text: &mut Text, shards: &[Arc<Shard>], in_flight: u64, streams: u64) {
     let mut calls = BTreeMap::<(ModelId, &str), Calls>::new();
     for shard in shards {
         for series in &*lock(&shard.calls) {
@@ -124,6 +124,7 @@ fn render_calls(text: &mut Text, shards: &[Arc<Shard>], in_flight: u64) {
         }
     }
     text.single(&names::REQUESTS_IN_FLIGHT, in_flight);
+    text.single(&names::STREAMS_OPEN, streams);
     text.head(&names::REFUSED);
     for (index, code) in ErrorCode::ALL.iter().enumerate() {
         let count: u64 = shards.iter().filter_map(|shard| shard.refused.get(index)).map(Counter::get).sum();

@@ -107,6 +107,7 @@ fn what_is_in_flight_or_open_is_counted_until_it_ends() {
     let thread = metrics.for_thread();
 
     let request = thread.request_started();
+    let stream = thread.stream_began();
     let connection = metrics.connection_opened();
     let upstream = metrics.upstream_connect(&ProviderId::new("a"), Connect::Connected);
     assert!(metrics.upstream_connect(&ProviderId::new("a"), Connect::TimedOut).is_none());
@@ -114,14 +115,16 @@ fn what_is_in_flight_or_open_is_counted_until_it_ends() {
     assert_eq!(metrics.in_flight(), 1);
     let page = metrics.render(&Learned::default());
     assert_eq!(value(&page, "troupe_connections_open").as_deref(), Some("1"));
+    assert_eq!(value(&page, "troupe_streams_open").as_deref(), Some("1"));
     assert_eq!(value(&page, r#"troupe_upstream_connections{provider="a"}"#).as_deref(), Some("1"));
     assert_eq!(
         value(&page, r#"troupe_upstream_connects_total{provider="a",outcome="timed_out"}"#).as_deref(),
         Some("1")
     );
 
-    drop((request, connection, upstream));
+    drop((request, stream, connection, upstream));
     let page = metrics.render(&Learned::default());
+    assert_eq!(value(&page, "troupe_streams_open").as_deref(), Some("0"));
     assert_eq!(value(&page, "troupe_requests_in_flight").as_deref(), Some("0"));
     assert_eq!(value(&page, "troupe_connections_open").as_deref(), Some("0"));
     assert_eq!(value(&page, r#"troupe_upstream_connections{provider="a"}"#).as_deref(), Some("0"));

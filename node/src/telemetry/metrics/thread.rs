@@ -78,6 +78,7 @@ pub(super) struct Shard {
     pub(super) tries: Mutex<Vec<Arc<Tries>>>,
     pub(super) refused: [Counter; ErrorCode::ALL.len()],
     pub(super) in_flight: Arc<Gauge>,
+    pub(super) streams: Arc<Gauge>,
 }
 
 /// Lists a new series and hands it out.
@@ -118,6 +119,11 @@ impl ThreadMetrics {
     /// Counts a request as in flight until the guard is dropped.
     pub fn request_started(&self) -> Present {
         Present::enter(&self.shard.in_flight)
+    }
+
+    /// Counts a reply as being streamed until the guard is dropped.
+    pub fn stream_began(&self) -> Present {
+        Present::enter(&self.shard.streams)
     }
 
     /// The metrics of the whole node.
