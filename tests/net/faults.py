@@ -11,6 +11,11 @@ from pathlib import Path
 from world import KEY, sh, until
 
 HERE = Path(__file__).resolve().parent
+# Within this a balancer has seen that a node does not answer, and cut what was open there: two checks of 0.5 s, the second
+# of which waits as long for its answer, and a little.
+NOTICED = 2.0
+# Within this a node has seen that it reaches no provider, said so, and is out of rotation.
+ADMITTED = 6.0
 
 
 class Traffic:
@@ -48,18 +53,40 @@ class Keeper(threading.Thread):
 
 
 class Window:
-    """A fault: from when to when, and which node's failures it excuses."""
+    """A fault, behind a calm of its own: from when to when, and which node's failures it excuses, from when to when."""
 
-    def __init__(self, name, excused=()):
-        self.name, self.excused, self.began, self.ended = name, set(excused), time.time(), None
-        self.notes = []
+    def __init__(self, world, name):
+        self.name, self.kind, self.calm_seconds = name, None, world.calm if world else 0
+        self.calm, self.began, self.ended = None, time.time(), None
+        self.notes, self.struck, self.drained = [], {}, []
 
     def __enter__(self):
         print(f"-- {self.name}", flush=True)
+        if self.calm_seconds:
+            time.sleep(self.calm_seconds)
+            self.calm = (self.began, time.time())
+        self.began = time.time()
         return self
 
     def __exit__(self, *error):
         self.ended = time.time()
+
+    def at(self, node):
+        """Says which node it is that the fault is about."""
+        self.name += f": {node.name}"
+        return node
+
+    def strikes(self, node, seconds):
+        """What was under way at a node, or came to it within so many seconds from now on, may fail."""
+        self.struck[node.name] = (time.time(), time.time() + seconds)
+
+    def wrong(self, what):
+        self.notes.append(f"WRONG {what}")
+
+    def excuses(self, name, began, ended):
+        """Whether a request at a node, from when to when, may have failed by this fault."""
+        since, until = self.struck.get(name, (0, 0))
+        return ended >= since and began <= until
 
 
 def cut(world, node, both):
@@ -77,15 +104,10 @@ def heal(world):
             world.inside(one.ns, "ip", "route", "del", "blackhole", f"{other.ip}/32", check=False)
 
 
-def calm(world):
-    with Window("calm") as window:
-        time.sleep(8)
-    return window
-
-
-def kill(world, node=None, away=5):
-    what, node = ("leader", world.leader) if node is None else ("node", node)
-    with Window(f"{what} killed with -9: {node.name}", [node.name]) as window:
+def kill(world, node=None, away=4):
+    with Window(world, f"{'node' if node else 'leader'} killed with -9") as window:
+        node = window.at(node or world.leader)
+        window.strikes(node, NOTICED)
         node.kill()
         time.sleep(away)
         node.start()
@@ -94,25 +116,27 @@ def kill(world, node=None, away=5):
 
 
 def stop(world, node=None):
-    what, node = ("leader", world.leader) if node is None else ("node", node)
-    with Window(f"{what} SIGSTOPped: {node.name}", [node.name]) as window:
+    with Window(world, f"{'node' if node else 'leader'} SIGSTOPped") as window:
+        node = window.at(node or world.leader)
+        window.strikes(node, NOTICED)
         node.signal(signal.SIGSTOP)
-        time.sleep(6)
+        time.sleep(5)
         node.signal(signal.SIGCONT)
         world.whole()
     return window
 
 
 def isolate(world, both, node=None):
-    what, node = ("follower", world.follower()) if node is None else ("node", node)
-    with Window(f"{what} cut off from the other nodes, {'both ways' if both else 'one way'}: {node.name}") as window:
+    what = f"{'node' if node else 'follower'} cut off from the other nodes, {'both ways' if both else 'one way'}"
+    with Window(world, what) as window:
+        node = window.at(node or world.follower())
         cut(world, node, both)
-        time.sleep(6)
+        time.sleep(5)
         status = node.json("/admin/v1/cluster")
         if (status.get("confirmed_ms") or 1e9) < 3000:
-            window.notes.append(f"WRONG {node.name} is not cut off: {status}")
+            window.wrong(f"{node.name} is not cut off: {status}")
         if not node.ready:
-            window.notes.append(f"WRONG {node.name} is unready, though it serves from what it has")
+            window.wrong(f"{node.name} is unready, though it serves from what it has")
         heal(world)
         world.whole()
     return window
@@ -121,9 +145,10 @@ def isolate(world, both, node=None):
 def rolling(world, keeper, program=None):
     """Restarts each node in turn, on another program if one is given: the supervisor starts what is there then."""
     what = "rolling restart" if program is None else f"rolling upgrade from {world.first}"
-    with Window(what) as window:
+    with Window(world, what) as window:
+        window.drained = [node.name for node in world.nodes.values()]
         if program and any(node.runs.samefile(program) for node in world.nodes.values()):
-            window.notes.append(f"WRONG there is nothing to upgrade: {program} runs already")
+            window.wrong(f"there is nothing to upgrade: {program} runs already")
         for node in world.nodes.values():
             node.kept = True
             node.program = program or node.program
@@ -133,23 +158,24 @@ def rolling(world, keeper, program=None):
         for node in world.nodes.values():
             node.kept = False
         if done.returncode:
-            window.notes.append(f"WRONG rolling-restart ended with {done.returncode}: {done.stderr}")
+            window.wrong(f"rolling-restart ended with {done.returncode}: {done.stderr}")
         for node in world.nodes.values():
             if node.starts != before[node.name] + 1:
-                window.notes.append(f"WRONG {node.name} was started {node.starts - before[node.name]} times")
+                window.wrong(f"{node.name} was started {node.starts - before[node.name]} times")
         wrong = [end for end in keeper.ends if end[1] != 0]
         if wrong:
-            window.notes.append(f"WRONG a drain did not end with 0: {wrong}")
+            window.wrong(f"a drain did not end with 0: {wrong}")
         keeper.ends.clear()
         world.whole()
         if program and not all(node.runs.samefile(program) for node in world.nodes.values()):
-            window.notes.append(f"WRONG they run {[str(node.runs) for node in world.nodes.values()]}")
+            window.wrong(f"they run {[str(node.runs) for node in world.nodes.values()]}")
     return window
 
 
 def restart(world, node):
     """An end as systemd asks for it, and a start: nothing fails, also on this node."""
-    with Window(f"node drained and started again: {node.name}") as window:
+    with Window(world, f"node drained and started again: {node.name}") as window:
+        window.drained = [node.name]
         drained(node, window)
         node.start()
         world.whole()
@@ -161,9 +187,9 @@ def drained(node, window):
     try:
         code = node.process.wait(40)
         if code:
-            window.notes.append(f"WRONG {node.name} ended with {code}")
+            window.wrong(f"{node.name} ended with {code}")
     except subprocess.TimeoutExpired:
-        window.notes.append(f"WRONG {node.name} does not stop")
+        window.wrong(f"{node.name} does not stop")
         node.process.kill()
         node.process.wait()
 
@@ -171,24 +197,25 @@ def drained(node, window):
 def replace(world, old=None, new=None):
     """A node leaves for ever, and another one comes and gets its vote."""
     old, new = old or world.follower(), new or world.add(world.count + 1)
-    with Window(f"{old.name} leaves, {new.name} joins in its place") as window:
+    with Window(world, f"{old.name} leaves, {new.name} joins in its place") as window:
+        window.drained = [old.name]
         new.start()
         until(f"{new.name} is let in\n{new.log()}", 40, lambda: new.ready)
         done = world.cli(old.number, "cluster", "leave", "--by", new.name, check=False)
         if done.returncode:
-            window.notes.append(f"WRONG leave: {done.stderr}")
+            window.wrong(f"leave: {done.stderr}")
         try:
             code = old.process.wait(40)
             if code:
-                window.notes.append(f"WRONG {old.name} ended with {code}")
+                window.wrong(f"{old.name} ended with {code}")
         except subprocess.TimeoutExpired:
-            window.notes.append(f"WRONG {old.name} does not stop")
+            window.wrong(f"{old.name} does not stop")
             old.kill()
         old.process = None
         members = world.cli(new.number, "cluster", "members", "-o", "json").stdout
         names = sorted(item["name"] for item in json.loads(members)["items"] if item["votes"])
         if old.name in names or new.name not in names:
-            window.notes.append(f"WRONG who votes now: {names}")
+            window.wrong(f"who votes now: {names}")
         world.whole()
     return window
 
@@ -206,14 +233,19 @@ def fill(world):
     sh("cp", "-a", f"{moved}/.", node.data)
     node.start()
     world.whole()
-    with Window(f"disk full: {node.name}", [node.name]) as window:
+    with Window(world, f"disk full: {node.name}") as window:
+        window.drained = [node.name]
+        said, made = len(node.log()), 0
         sh("dd", "if=/dev/zero", f"of={node.data}/ballast", "bs=64k", check=False)
-        key = 0
         end = time.time() + 6
         while time.time() < end:
-            key += 1
-            world.cli(world.leader.number, "key", "create", f"filler-{time.time_ns()}", check=False)
-        window.notes.append(f"{key} keys were made meanwhile; {node.name} {'runs' if node.process.poll() is None else 'ended with %s' % node.process.poll()}")
+            done = world.cli(world.leader.number, "key", "create", f"filler-{time.time_ns()}", check=False)
+            made += not done.returncode
+        window.notes.append(f"{made} keys were made meanwhile")
+        if not made:
+            window.wrong("the others take no change")
+        if "consensus stopped" not in node.log()[said:]:
+            window.wrong(f"{node.name} found room for all of them")
         (node.data / "ballast").unlink()
         # Its consensus stopped for good and its data plane serves on: with room on its disk it is restarted.
         if node.process.poll() is None:

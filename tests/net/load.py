@@ -1,7 +1,11 @@
-"""Chat traffic, whole and streamed, on connections that are kept and on new ones. Writes one JSON line for each request.
+"""Chat traffic on connections that are kept and on new ones. Writes one JSON line for each request.
+
+Three kinds: `whole` answers, `brief` streams that end at once (what the time to the first token is measured by), and
+`stream`s of two seconds (what is under way when something happens).
 
 A request that ends without a byte of an answer on a connection that had one before is sent once more on a new one, as
-every HTTP client does: the server may close an idle connection at the moment it is used. Those are counted, too.
+every HTTP client does: the server may close an idle connection at the moment it is used. `again` says when that was and
+on which connection, so that a node that had no reason to close it is found.
 """
 
 import argparse
@@ -16,9 +20,11 @@ WORDS = 40
 
 
 class Broken(Exception):
-    def __init__(self, why, answered):
+    """What became of a request: whether any of its answer came, and whether its connection is of use still."""
+
+    def __init__(self, why, answered, is_kept=False):
         super().__init__(why)
-        self.why, self.answered = why, answered
+        self.why, self.answered, self.is_kept = why, answered, is_kept
 
 
 class Connection:
@@ -44,7 +50,7 @@ async def connect(host, port):
 async def exchange(conn, key, model, stream):
     """Sends one request and reads its whole answer; gives the time of the first content."""
     conn.used += 1
-    body = json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": "hello"}]})
+    body = json.dumps({"model": model, "stream": bool(stream), "messages": [{"role": "user", "content": "hello"}]})
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: troupe\r\ncontent-type: application/json\r\n"
         f"authorization: Bearer {key}\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -82,8 +88,9 @@ async def exchange(conn, key, model, stream):
 
 def check(status, text, stream):
     if status != 200:
-        raise Broken(f"status {status}: {text[:200]}", True)
-    want = [f"w{n}" for n in range(WORDS if stream else 10)]
+        # The whole answer came: clients keep the connection, also if what it says is an error.
+        raise Broken(f"status {status}: {text[:200]}", True, is_kept=True)
+    want = [f"w{n}" for n in range(WORDS if stream == "stream" else 10)]
     if not stream:
         words = json.loads(text)["choices"][0]["message"]["content"].split()
     else:
@@ -96,15 +103,16 @@ def check(status, text, stream):
         raise Broken(f"{len(words)} of {len(want)} words, or in another order", True)
 
 
-async def worker(args, model, stream, stop, out):
-    model += f"+words={WORDS}+drip=50ms" if stream else ""
+async def worker(args, model, kind, stop, out):
+    stream = kind if kind != "whole" else None
+    model += f"+words={WORDS}+drip=50ms" if kind == "stream" else ""
     conn = None
     while not stop.is_set():
-        # Some clients come anew each time.
-        if conn and (conn.stale or random.random() < 0.1):
+        # Some clients come anew each time; more of those whose requests are few, so that no node is without.
+        if conn and (conn.stale or random.random() < (0.25 if kind == "stream" else 0.1)):
             conn.close()
             conn = None
-        line = {"kind": "stream" if stream else "whole", "began": time.time(), "again": 0}
+        line = {"kind": kind, "began": time.time(), "again": None}
         try:
             while True:
                 conn = conn or await connect(args.host, args.port)
@@ -114,21 +122,22 @@ async def worker(args, model, stream, stop, out):
                     line.update(ok=True, first=first)
                     break
                 except Broken as broken:
-                    conn.close()
-                    conn = None
+                    if not broken.is_kept:
+                        conn.close()
+                        conn = None
                     if broken.answered or not reused or line["again"]:
                         raise
-                    line["again"] = 1
+                    line["again"] = {"port": line["port"], "began": line["began"], "ended": time.time(), "why": broken.why}
         except (Broken, asyncio.TimeoutError) as error:
             line.update(ok=False, why=getattr(error, "why", "no whole answer within 30 s"))
-            if conn:
+            if conn and not getattr(error, "is_kept", False):
                 conn.close()
-            conn = None
+                conn = None
         line["ended"] = time.time()
         out.write(json.dumps(line) + "\n")
         if not line["ok"]:
             await asyncio.sleep(0.2)
-        elif not stream:
+        elif kind != "stream":
             await asyncio.sleep(args.pause)
 
 
@@ -137,8 +146,9 @@ async def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--key", required=True)
-    parser.add_argument("--whole", type=int, default=6)
-    parser.add_argument("--streams", type=int, default=12)
+    parser.add_argument("--whole", type=int, default=10)
+    parser.add_argument("--brief", type=int, default=6)
+    parser.add_argument("--streams", type=int, default=18)
     parser.add_argument("--pause", type=float, default=0.04)
     parser.add_argument("--mixed", action="store_true", help="every second client's calls are translated for their provider")
     args = parser.parse_args()
@@ -146,9 +156,9 @@ async def main():
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     model = lambda number: "translated" if args.mixed and number % 2 else "chat"
-    workers = [worker(args, model(number), False, stop, sys.stdout) for number in range(args.whole)]
-    workers += [worker(args, model(number), True, stop, sys.stdout) for number in range(args.streams)]
-    await asyncio.gather(*workers)
+    kinds = {"whole": args.whole, "brief": args.brief, "stream": args.streams}
+    await asyncio.gather(*(
+        worker(args, model(number), kind, stop, sys.stdout) for kind, count in kinds.items() for number in range(count)))
     sys.stdout.flush()
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 ADMIN = "net-admin-token"
 KEY = "sk-net"
 HUB = "10.77.0.100"
+# The provider is on the hub's machine by an address of its own: the way to it is not the way to the balancer.
+PROVIDER = "10.77.0.200"
 
 
 def sh(*words, check=True, **more):
@@ -104,10 +106,12 @@ class Node:
 
 
 class World:
-    def __init__(self, binaries, haproxy, count, previous=None):
+    def __init__(self, binaries, haproxy, count, previous=None, calm=0):
         self.program, self.mock = Path(binaries) / "troupe", Path(binaries) / "troupe-mock"
         # What a node is first started with; an upgrade is to `program`.
         self.count, self.haproxy_cfg, self.first = count, Path(haproxy), Path(previous) if previous else self.program
+        # How long all is left alone before each fault, in seconds.
+        self.calm = calm
         self.prefix = f"tn{os.getpid() % 10000}-"
         self.hub = f"{self.prefix}hub"
         self.dir = Path(tempfile.mkdtemp(prefix="troupe-net-"))
@@ -189,7 +193,8 @@ class World:
         (self.dir / "seal-key").write_text("5e" * 32)
         sh(self.program, "ca", "init", "--out", self.dir / "certs" / "ca")
         self.namespace(self.hub, HUB)
-        provider = self.spawn(self.hub, [self.mock, "--listen", f"{HUB}:9100"], stdout=subprocess.DEVNULL)
+        self.inside(self.hub, "ip", "addr", "add", f"{PROVIDER}/24", "dev", "br0")
+        provider = self.spawn(self.hub, [self.mock, "--listen", f"{PROVIDER}:9100"], stdout=subprocess.DEVNULL)
         for number in range(1, self.count + 1):
             node = self.add(number)
             node.expect = self.count
@@ -199,9 +204,9 @@ class World:
         assert provider.poll() is None
         spec = self.dir / "spec.toml"
         spec.write_text(
-            f'[providers.mock]\nwire = "openai"\nbase_url = "http://{HUB}:9100/v1"\n'
+            f'[providers.mock]\nwire = "openai"\nbase_url = "http://{PROVIDER}:9100/v1"\n'
             '[models."chat*"]\ntargets = [{ provider = "mock" }]\n'
-            f'[providers.other]\nwire = "anthropic"\nbase_url = "http://{HUB}:9100"\n'
+            f'[providers.other]\nwire = "anthropic"\nbase_url = "http://{PROVIDER}:9100"\n'
             '[models."translated*"]\ntargets = [{ provider = "other" }]\n'
             '[keys.net]\nsecret = "env:NET_KEY"\n'
         )
