@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ractor::{Actor, ActorRef, SpawnErr};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 use troupe_proto::health::{Opinions, Scope};
 use troupe_proto::id::{NodeId, ProviderId};
 
 use crate::breaker::actor::BREAKERS;
-use crate::hearsay::{Belief, Hearsay, HearsayVitals};
+use crate::hearsay::{Belief, CutOff, Hearsay, HearsayVitals};
 use crate::inbox::{Knock, knock};
 use crate::layout::PoolLayout;
 use crate::pool::PoolCell;
@@ -84,6 +85,16 @@ impl Actors {
     /// Takes who lives in the cluster now. What others said counts no more.
     pub fn living(&self, nodes: BTreeSet<NodeId>) {
         self.house.hearsay.living(nodes);
+    }
+
+    /// Takes who of the other nodes takes traffic now. Only beside such a one this node may be cut off.
+    pub fn ready(&self, nodes: BTreeSet<NodeId>) {
+        self.house.hearsay.ready(nodes);
+    }
+
+    /// Whether this node reaches none of its providers while another node does: then that one should have its clients.
+    pub fn cut_off(&self) -> watch::Receiver<Option<CutOff>> {
+        self.house.hearsay.cut_off()
     }
 
     /// Takes what another node says of a provider. What is older than what is known of it is left out.

@@ -36,7 +36,7 @@ mod tests;
 pub use actors::{Actors, Settings, StartError};
 pub use breaker::{Standing, Why};
 pub use budget::Budget;
-pub use hearsay::{Belief, HearsayVitals};
+pub use hearsay::{Belief, CutOff, HearsayVitals};
 pub use layout::{Concurrency, Fingerprint, HedgeRules, MemberLayout, PoolLayout, RetryRules, TargetRules};
 pub use pass::{Failure, Pass, Quota};
 pub use pool::PoolCell;

@@ -218,6 +218,7 @@ impl Node {
             if let Some(words) = words {
                 tasks.spawn(gossip::health::carry(peers.gossip.clone(), house.actors.clone(), words));
             }
+            tasks.spawn(wiring::watch_uplink(house.clone()));
             tasks.spawn(gossip::card::keep_told(peers.gossip.clone(), house.clone(), name));
         }
 
@@ -487,7 +488,7 @@ fn admin_state(
     Arc::new(AdminState {
         turn: tokio::sync::Mutex::default(),
         metrics: house.metrics.clone(),
-        learned: Box::new(move || wiring::learned(&learner.view.read(), &learner.actors, &learner.agreement)),
+        learned: Box::new(move || wiring::learned(&learner)),
         health: house.health.clone(),
         token,
         node: boot.node.name.clone(),

@@ -15,6 +15,8 @@ pub enum Trouble {
     Stopped,
     /// What was agreed cannot be served here.
     Unserved,
+    /// This node reaches none of its providers, and another node does.
+    CutOff,
     /// Other nodes and this one refuse each other.
     Refused,
 }

@@ -10,19 +10,19 @@ use futures_util::future::{BoxFuture, join_all};
 use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use tokio::time::timeout;
-use troupe_actors::{Actors, Belief, HealthBoard, Probed, Prober, Published, Settings, Standing, Target};
+use troupe_actors::{Actors, Belief, CutOff, HealthBoard, Probed, Prober, Published, Settings, Standing, Target};
 use troupe_cluster::seal::{NoRandom, Random};
 use troupe_cluster::{Handle, State};
 use troupe_dialect::Dialect;
 use troupe_proto::health::Scope;
-use troupe_proto::id::{CredentialId, ProviderId, TargetId};
+use troupe_proto::id::{CredentialId, NodeId, ProviderId, TargetId};
 
 use crate::admin::explain::{self, NodeBelief};
 use crate::admin::{BreakerReport, Targets, TestReport, millis};
-use crate::agreement::Agreement;
 use crate::clock;
 use crate::house::House;
 use crate::telemetry::metrics::{Learned, Metrics, TargetNow};
+use crate::troubles::Trouble;
 use crate::upstream::Client;
 use crate::view::View;
 
@@ -49,8 +49,9 @@ pub(crate) fn random() -> Random {
 }
 
 /// What a scrape shows of what is learned.
-pub(crate) fn learned(view: &View, actors: &Actors, agreement: &Agreement) -> Learned {
-    let now = clock::now();
+pub(crate) fn learned(house: &House) -> Learned {
+    let House { actors, agreement, health, .. } = house;
+    let (now, view) = (clock::now(), house.view.read());
     let mut targets = BTreeMap::new();
     for pool in view.pools() {
         for index in 0..pool.members.len() {
@@ -70,10 +71,38 @@ pub(crate) fn learned(view: &View, actors: &Actors, agreement: &Agreement) -> Le
         vitals: Some(actors.vitals()),
         views,
         targets: targets.into_values().collect(),
+        is_ready: health.readyz(false).0.is_success(),
+        checks: health.checks().iter().map(|check| (check.name, check.is_well)).collect(),
         hearsay: actors.hearsay(),
         probes: actors.probes(),
         agreed: agreement.agreed(),
     }
+}
+
+/// Takes this node out of rotation while it reaches none of its providers and another node does, and says why.
+pub(crate) async fn watch_uplink(house: Arc<House>) {
+    let mut cut_off = house.actors.cut_off();
+    loop {
+        let told = cut_off.borrow_and_update().as_ref().map(|cut_off| cut_off_text(cut_off, &house));
+        house.health.troubles().set(Trouble::CutOff, told, clock::now());
+        if cut_off.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn cut_off_text(CutOff { providers, witness }: &CutOff, house: &House) -> String {
+    let names: Vec<&str> = providers.iter().map(ProviderId::as_str).collect();
+    let witness = name_of(*witness, &house.agreement.handle().state());
+    format!(
+        "nobody answers this node at {}, and node {witness} is answered there: it is unready until a probe of its own is \
+         answered; look at its network, its DNS and its proxy",
+        names.join(", ")
+    )
+}
+
+fn name_of(node: NodeId, state: &State) -> String {
+    state.members().get(&node).map_or_else(|| node.to_string(), |member| member.name.clone())
 }
 
 /// Tells the other nodes that targets are to forget why they rest.
@@ -173,10 +202,7 @@ async fn test(view: &View, client: &Arc<Client>, provider: &ProviderId, key: Opt
 
 /// What other nodes believe of a target, by their names.
 pub(crate) fn beliefs(actors: &Actors, state: &State, target: &Target) -> Vec<NodeBelief> {
-    let named = |belief: Belief| {
-        let member = state.members().get(&belief.node);
-        NodeBelief { node: member.map_or_else(|| belief.node.to_string(), |member| member.name.clone()), belief }
-    };
+    let named = |belief: Belief| NodeBelief { node: name_of(belief.node, state), belief };
     actors.beliefs(target).into_iter().map(named).collect()
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::{debug, info};
 
-use super::logic::{Effect, Event, Finding, Told, Verdict};
+use super::logic::{Effect, Event, Finding, Source, Told, Verdict};
 use super::view::{Place, Why};
 use crate::inbox::Knock;
 use crate::layout::TargetRules;
@@ -36,8 +36,8 @@ pub(crate) enum News {
     Reported(Verdict),
     /// The call on probation, whose place is kept until this is read.
     Judged { verdict: Verdict, place: Place },
-    /// A probe, by whichever node.
-    Probed(Finding),
+    /// A probe.
+    Probed(Finding, Source),
     /// What other nodes say, folded.
     Told(Told),
     /// An operator wants it tried again.
@@ -79,7 +79,7 @@ impl Breakers {
         let (event, place) = match news {
             News::Reported(verdict) => (Event::Reported(verdict), None),
             News::Judged { verdict, place } => (Event::Judged(verdict), Some(place)),
-            News::Probed(finding) => (Event::Probed(finding), None),
+            News::Probed(finding, source) => (Event::Probed(finding, source), None),
             News::Told(told) => (Event::Told(told), None),
             News::Reset => (Event::Reset, None),
         };

@@ -14,6 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::evidence::{Evidence, Served};
+use super::reach::Reach;
 use super::view::Why;
 use crate::layout::TargetRules;
 use crate::traffic::Tally;
@@ -71,6 +72,15 @@ pub(crate) enum Finding {
     CredentialRefused,
 }
 
+/// Whose probe it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// This node's own.
+    Own,
+    /// Another node's.
+    Others,
+}
+
 /// What may move a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -78,8 +88,8 @@ pub(crate) enum Event {
     Reported(Verdict),
     /// The one call on probation.
     Judged(Verdict),
-    /// A probe, by whichever node.
-    Probed(Finding),
+    /// A probe.
+    Probed(Finding, Source),
     /// What other nodes say, folded.
     Told(Told),
     /// An operator wants it tried again.
@@ -142,9 +152,13 @@ pub(crate) struct Breaker {
     ill: Evidence,
     busy: Evidence,
     served: Served,
-    /// Whether a probe ended the last rest, and how many such ends in a row the next call refuted.
-    is_probes_word: bool,
+    /// Whose probe or success ended the last rest, if one did, and how many such ends in a row the next call refuted.
+    ended_by: Option<Source>,
     refuted: u32,
+    /// Whether a call reached nobody right after others said that somebody is there: what they reach, this node may not, so
+    /// only its own probes count until a call goes well.
+    is_alone: bool,
+    reach: Reach,
     /// Since when a probe is wanted, because a call reached nobody.
     suspect_since: Option<Instant>,
     /// Rests for failures in a row, and when the last of them was due to end.
@@ -163,8 +177,10 @@ impl Breaker {
             ill: Evidence::default(),
             busy: Evidence::default(),
             served: Served::default(),
-            is_probes_word: false,
+            ended_by: None,
             refuted: 0,
+            is_alone: false,
+            reach: Reach::default(),
             suspect_since: None,
             streak: 0,
             streak_until: None,
@@ -175,11 +191,12 @@ impl Breaker {
 
     /// Judges an event. `dice` spreads the end of a rest by a tenth.
     pub(crate) fn on(&mut self, event: Event, now: Instant, dice: u64, rules: &TargetRules) -> Option<Effect> {
+        self.reach.note(event, now);
         let effect = match (self.phase, event) {
             (Phase::Closed { .. }, Event::Reported(verdict) | Event::Judged(verdict)) => {
                 self.weigh(verdict, now, dice, rules)
             }
-            (Phase::Closed { .. }, Event::Probed(finding)) => self.clear_up(finding, now, dice, rules),
+            (Phase::Closed { .. }, Event::Probed(finding, _)) => self.clear_up(finding, now, dice, rules),
             (Phase::Resting { until, .. }, Event::Judged(verdict)) if until <= now => {
                 self.judge(verdict, now, dice, rules)
             }
@@ -190,7 +207,10 @@ impl Breaker {
             (Phase::Resting { until, why, .. }, Event::Reported(verdict) | Event::Judged(verdict)) => {
                 self.prolong(verdict, until, why, now, rules)
             }
-            (Phase::Resting { until, why, .. }, Event::Probed(finding)) => self.probe(finding, until, why, now, rules),
+            (Phase::Resting { .. }, Event::Probed(_, Source::Others)) if self.is_alone => None,
+            (Phase::Resting { until, why, .. }, Event::Probed(finding, source)) => {
+                self.probe((finding, source), (until, why), now, rules)
+            }
             (Phase::Closed { .. } | Phase::Resting { .. }, Event::Told(told)) => self.hear(told, now),
             (Phase::Closed { .. }, Event::Reset) => {
                 self.forget();
@@ -261,8 +281,10 @@ impl Breaker {
         match verdict {
             Verdict::Works => Some(self.close(now)),
             Verdict::Ill { is_unreachable, retry_after, .. } => {
-                if std::mem::take(&mut self.is_probes_word) {
-                    self.refuted = self.refuted.saturating_add(1);
+                match self.ended_by.take() {
+                    Some(Source::Others) if is_unreachable => self.is_alone = true,
+                    Some(Source::Own | Source::Others) => self.refuted = self.refuted.saturating_add(1),
+                    None => {}
                 }
                 Some(self.trip(is_unreachable, retry_after, now, dice, rules))
             }
@@ -298,15 +320,14 @@ impl Breaker {
 
     fn probe(
         &mut self,
-        finding: Finding,
-        until: Instant,
-        why: Why,
+        (finding, source): (Finding, Source),
+        (until, why): (Instant, Why),
         now: Instant,
         rules: &TargetRules,
     ) -> Option<Effect> {
         match (finding, why) {
             (Finding::Alive, Why::Unreachable | Why::Credential) | (Finding::Answers, Why::Unreachable) => {
-                self.is_probes_word = true;
+                self.ended_by = Some(source);
                 self.suspect_since = None;
                 if until > now {
                     self.phase = Phase::Resting { from: self.rested_from(now), until: now, why, origin: self.origin() };
@@ -386,7 +407,7 @@ impl Breaker {
             self.recovered = Some(now);
         }
         self.phase = Phase::Closed { slow_from };
-        (self.is_probes_word, self.refuted) = (false, 0);
+        (self.ended_by, self.refuted, self.is_alone) = (None, 0, false);
         self.suspect_since = None;
         self.refusals = 0;
         self.ill.forget();
@@ -416,9 +437,9 @@ impl Breaker {
                 Effect::Ends
             }),
             (Phase::Resting { from, until, why, origin: Origin::Own }, Told::Recovered)
-                if why.is_soft() && until > now && self.refuted < REFUTED_MAX =>
+                if why.is_soft() && until > now && self.refuted < REFUTED_MAX && !self.is_alone =>
             {
-                self.is_probes_word = true;
+                self.ended_by = Some(Source::Others);
                 self.phase = Phase::Resting { from, until: now, why, origin: Origin::Own };
                 Some(Effect::Ends)
             }
@@ -471,6 +492,16 @@ impl Breaker {
     /// When a call last ended a rest by going well.
     pub(crate) fn recovered(&self) -> Option<Instant> {
         self.recovered
+    }
+
+    /// Whether only this node's own probes count: a call of its own reached nobody after others had.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
+    /// Whether anybody is there, as this node's own calls and probes find.
+    pub(crate) fn reach(&self) -> Reach {
+        self.reach
     }
 
     /// Since when it does not serve.

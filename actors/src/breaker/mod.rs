@@ -6,6 +6,7 @@
 pub(crate) mod actor;
 mod evidence;
 pub(crate) mod logic;
+pub(crate) mod reach;
 pub(crate) mod view;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use troupe_proto::unit::PerMille;
 
-use super::logic::{Breaker, Effect, Event, Finding, REST_CAP, Verdict};
+use super::logic::{Breaker, Effect, Event, Finding, REST_CAP, Source, Verdict};
 use super::view::{Gate, Standing, Why};
 use crate::layout::TargetRules;
 use crate::traffic::{Epoch, Tally};
@@ -308,10 +308,10 @@ fn refusals_in_a_row_count_those_of_calls_that_decide_until_one_works() {
     bench.hear(refused);
     bench.hear(refused);
     assert_eq!(bench.breaker.refusals(), 1, "the second began before the rest");
-    bench.hear(Event::Probed(Finding::Alive));
+    bench.hear(Event::Probed(Finding::Alive, Source::Own));
     bench.hear(Event::Judged(Verdict::Refused));
     assert_eq!(bench.breaker.refusals(), 2, "a probe that finds the key good has not shown that calls are");
-    bench.hear(Event::Probed(Finding::Alive));
+    bench.hear(Event::Probed(Finding::Alive, Source::Own));
     bench.hear(Event::Judged(Verdict::Works));
 
     assert_eq!(bench.breaker.refusals(), 0);
@@ -344,7 +344,7 @@ fn a_probe_that_finds_the_target_alive_ends_the_rest_and_a_call_decides() {
     let effect = unreachable(&mut bench);
     assert_eq!(bench.rests_for(effect), Some((secs(5), Why::Unreachable)));
 
-    let ended = bench.wait(secs(2)).hear(Event::Probed(Finding::Alive));
+    let ended = bench.wait(secs(2)).hear(Event::Probed(Finding::Alive, Source::Own));
 
     assert_eq!(ended, Some(Effect::Ends));
     assert_eq!(bench.breaker.rest_in_force(), Some((bench.now, Why::Unreachable)));
@@ -357,7 +357,7 @@ fn a_dead_target_rests_for_as_long_as_probes_say_so() {
     unreachable(&mut bench);
 
     for _ in 0..100 {
-        let effect = bench.wait(secs(2)).hear(Event::Probed(Finding::Dead));
+        let effect = bench.wait(secs(2)).hear(Event::Probed(Finding::Dead, Source::Own));
 
         assert_eq!(bench.rests_for(effect).unwrap().1, Why::Unreachable);
         assert!(bench.breaker.rest_in_force().unwrap().0 > bench.now + secs(2));
@@ -369,7 +369,7 @@ fn a_probe_that_is_refused_rests_the_credential() {
     let mut bench = Bench::new();
     unreachable(&mut bench);
 
-    let effect = bench.hear(Event::Probed(Finding::CredentialRefused));
+    let effect = bench.hear(Event::Probed(Finding::CredentialRefused, Source::Own));
 
     assert_eq!(bench.rests_for(effect), Some((secs(1800), Why::Credential)));
 }
@@ -385,7 +385,7 @@ fn probes_shorten_no_rest_whose_cause_they_cannot_see() {
         bench.hear(Event::Reported(verdict));
 
         for finding in [Finding::Alive, Finding::Dead, Finding::CredentialRefused] {
-            assert_eq!(bench.hear(Event::Probed(finding)), None, "{verdict:?} {finding:?}");
+            assert_eq!(bench.hear(Event::Probed(finding, Source::Own)), None, "{verdict:?} {finding:?}");
         }
     }
 }
@@ -442,7 +442,7 @@ fn a_panicking_pool_ignores_our_own_conclusions_and_nothing_a_provider_said() {
 fn a_call_that_got_through_says_more_than_a_probe_that_did_not() {
     let mut bench = Bench::new();
     unreachable(&mut bench);
-    bench.wait(secs(5)).hear(Event::Probed(Finding::Dead));
+    bench.wait(secs(5)).hear(Event::Probed(Finding::Dead, Source::Own));
 
     let effect = bench.hear(Event::Judged(Verdict::Works));
 
@@ -463,7 +463,7 @@ fn no_rules_are_too_large_to_rest_by() {
         let verdict = Verdict::Ill { is_unreachable: true, retry_after: Some(Duration::MAX), tally: bench.tally };
         rests.push(bench.breaker.on(Event::Reported(verdict), bench.now, 0, &bench.rules));
     }
-    rests.push(bench.breaker.on(Event::Probed(Finding::Dead), bench.now, 0, &bench.rules));
+    rests.push(bench.breaker.on(Event::Probed(Finding::Dead, Source::Own), bench.now, 0, &bench.rules));
     rests.push(bench.breaker.on(Event::Reported(Verdict::Refused), bench.now, 0, &bench.rules));
 
     assert!(rests.iter().any(Option::is_some));
@@ -498,8 +498,11 @@ fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         verdicts().prop_map(Event::Reported),
         verdicts().prop_map(Event::Judged),
-        prop_oneof![Just(Finding::Alive), Just(Finding::Dead), Just(Finding::CredentialRefused)]
-            .prop_map(Event::Probed),
+        (
+            prop_oneof![Just(Finding::Alive), Just(Finding::Dead), Just(Finding::CredentialRefused)],
+            prop_oneof![Just(Source::Own), Just(Source::Others)],
+        )
+            .prop_map(|(finding, source)| Event::Probed(finding, source)),
     ]
 }
 
@@ -596,12 +599,16 @@ fn one_call_that_reached_nobody_makes_a_target_suspect_and_a_probe_decides() {
 
         assert_eq!(bench.hear(Event::Reported(unreachable)), Some(Effect::Suspects));
         assert!(bench.breaker.is_suspect(bench.now));
-        let effect = bench.hear(Event::Probed(finding));
+        let effect = bench.hear(Event::Probed(finding, Source::Own));
 
         assert_eq!(matches!(effect, Some(Effect::Rests { why: Why::Unreachable, .. })), is_resting, "{finding:?}");
         assert!(!bench.breaker.is_suspect(bench.now), "one probe is enough");
         if !is_resting {
-            assert_eq!(bench.hear(Event::Probed(Finding::Dead)), None, "without suspicion no probe rests it");
+            assert_eq!(
+                bench.hear(Event::Probed(Finding::Dead, Source::Own)),
+                None,
+                "without suspicion no probe rests it"
+            );
         }
     }
 }
@@ -611,12 +618,12 @@ fn probes_are_not_believed_for_ever() {
     let mut bench = Bench::new();
     let unreachable = Verdict::Ill { is_unreachable: true, retry_after: None, tally: bench.tally };
     bench.hear(Event::Reported(unreachable));
-    bench.hear(Event::Probed(Finding::Dead));
+    bench.hear(Event::Probed(Finding::Dead, Source::Own));
 
     let mut is_open = false;
     for _ in 0..1_000 {
         bench.now += Duration::from_secs(2);
-        bench.hear(Event::Probed(Finding::Dead));
+        bench.hear(Event::Probed(Finding::Dead, Source::Own));
         is_open |= bench.breaker.rest_in_force().is_some_and(|(until, _)| until <= bench.now);
     }
 
@@ -629,12 +636,12 @@ fn a_server_that_lists_its_models_and_serves_none_rests_its_time_in_the_end() {
     let ill = |bench: &Bench| Verdict::Ill { is_unreachable: true, retry_after: None, tally: bench.tally };
     let first = ill(&bench);
     bench.hear(Event::Reported(first));
-    bench.hear(Event::Probed(Finding::Dead));
+    bench.hear(Event::Probed(Finding::Dead, Source::Own));
 
     let mut reasons = Vec::new();
     for _ in 0..3 {
         reasons.push(bench.breaker.rest_in_force().map(|(_, why)| why));
-        bench.hear(Event::Probed(Finding::Alive));
+        bench.hear(Event::Probed(Finding::Alive, Source::Own));
         let again = ill(&bench);
         bench.judge(again);
     }
@@ -642,9 +649,32 @@ fn a_server_that_lists_its_models_and_serves_none_rests_its_time_in_the_end() {
     bench.judge(Verdict::Works);
     let back = ill(&bench);
     bench.hear(Event::Reported(back));
-    bench.hear(Event::Probed(Finding::Dead));
+    bench.hear(Event::Probed(Finding::Dead, Source::Own));
 
     let (probed, runs) = (Some(Why::Unreachable), Some(Why::Failures));
     assert_eq!(reasons, [probed, probed, runs, runs]);
     assert_eq!(bench.breaker.rest_in_force().map(|(_, why)| why), probed, "one that worked is believed again");
+}
+
+#[test]
+fn what_others_reach_and_this_node_does_not_is_probed_by_itself_and_one_answer_ends_the_rest() {
+    let mut bench = Bench::new();
+    let ill = |bench: &Bench| Verdict::Ill { is_unreachable: true, retry_after: None, tally: bench.tally };
+    let first = ill(&bench);
+    bench.hear(Event::Reported(first));
+    bench.hear(Event::Probed(Finding::Dead, Source::Own));
+
+    let mut said = Vec::new();
+    for _ in 0..4 {
+        said.push(bench.hear(Event::Probed(Finding::Alive, Source::Others)));
+        let again = ill(&bench);
+        bench.judge(again);
+    }
+
+    assert_eq!(said, [Some(Effect::Ends), None, None, None], "one word of others that proved wrong here is enough");
+    assert!(bench.breaker.is_alone());
+    assert_eq!(bench.breaker.rest_in_force().map(|(_, why)| why), Some(Why::Unreachable), "probes go on");
+    assert_eq!(bench.hear(Event::Probed(Finding::Alive, Source::Own)), Some(Effect::Ends));
+    assert_eq!(bench.judge(Verdict::Works), Some(Effect::Resumes));
+    assert!(!bench.breaker.is_alone(), "one that worked is believed by others' word again");
 }

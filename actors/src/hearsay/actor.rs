@@ -10,13 +10,14 @@ use troupe_proto::health::{Finding as Found, Opinions, Print};
 use troupe_proto::id::{ProviderId, TargetId};
 use troupe_proto::unit::PerMille;
 
-use super::hall::State;
+use super::hall::{CutOff, State};
 use super::heard::{AccountId, News, Quota, Word, stance};
 use super::logic::{Folded, Rest, Stance, fold};
 use super::own::{self, Urgency, Words};
+use super::uplink::{Seen, Uplink};
 use crate::breaker::Why;
 use crate::breaker::actor::{Fact, News as FactNews};
-use crate::breaker::logic::{Finding, Told};
+use crate::breaker::logic::{Finding, Source, Told};
 use crate::inbox::{Knock, knock};
 use crate::layout::TargetRules;
 use crate::registry::House;
@@ -38,6 +39,8 @@ const PACED_TOLD_MIN: Duration = Duration::from_secs(2);
 const WORKED_TOLD_FOR: Duration = Duration::from_secs(10);
 /// That a target came back is told for as long.
 const RECOVERED_TOLD_FOR: Duration = Duration::from_secs(10);
+/// A node that is cut off probes for as long after each look.
+const OWN_PROBES_FOR: Duration = Duration::from_secs(10);
 /// A quota of which more is left is no news.
 const QUOTA_TOLD_BELOW: PerMille = PerMille::new(500);
 /// A reading of others must be younger than this node's own by as much: the same reading that comes back is older.
@@ -73,6 +76,7 @@ struct Digest {
     tell: Vec<(Opinions, Urgency)>,
     doubts: BTreeMap<ProviderId, BTreeMap<TargetId, Doubt>>,
     disputed: usize,
+    cut_off: Option<CutOff>,
     is_busy: bool,
 }
 
@@ -115,6 +119,7 @@ impl Hearsay {
             digest(&mut state, &known, me.1, now)
         };
         house.hearsay.set_disputed(digest.disputed);
+        house.hearsay.set_cut_off(digest.cut_off);
         for ((target, rules), news) in digest.facts {
             let fact = Fact { target: target.clone(), rules, at: now, news };
             // Refused is counted at the door; the next look says the same, and the next probe.
@@ -138,10 +143,12 @@ impl Hearsay {
 /// What follows for all that is laid out.
 fn digest(state: &mut State, known: &[Known], incarnation: u64, now: Instant) -> Digest {
     let mut digest = Digest::default();
+    known.iter().for_each(|(target, _)| target.sample(now));
+    join(state, known, now, &mut digest);
     findings(state, known, now, &mut digest);
     let words = own_words(state, known, now);
     let worked = known.iter().filter_map(|(target, _)| target.worked()).max();
-    let is_cut_off = own::is_cut_off(&words, worked, now);
+    let is_cut_off = state.uplink.is_cut() || own::is_cut_off(&words, worked, now);
     for entry in known {
         listen(state, entry, &words, is_cut_off, now, &mut digest);
     }
@@ -149,9 +156,41 @@ fn digest(state: &mut State, known: &[Known], incarnation: u64, now: Instant) ->
     digest
 }
 
+/// Sees whether this node reaches its providers as far as others do. While it does not, it goes on trying by itself: no call
+/// may come that would find out that it does again.
+fn join(state: &mut State, known: &[Known], now: Instant, digest: &mut Digest) {
+    let seen: Vec<Seen> = known.iter().map(|(target, _)| seen(state, target, now)).collect();
+    state.uplink = state.uplink.judged(&seen, now);
+    let failing = || known.iter().zip(&seen).filter(|(_, seen)| seen.is_failing(now)).map(|(known, _)| known);
+    // Looked at again soon: it may have to be said that it is so, and that it is so no more.
+    digest.is_busy |= failing().next().is_some();
+    let Uplink::Cut { witness } = state.uplink else { return };
+    for (target, rules) in failing() {
+        let account = TargetId { model: "".into(), ..target.id.clone() };
+        let doubt = Doubt { target: Arc::downgrade(target), rules: rules.clone(), until: now + OWN_PROBES_FOR };
+        digest.doubts.entry(account.provider.clone()).or_default().insert(account, doubt);
+    }
+    let providers: BTreeSet<ProviderId> = failing().map(|(target, _)| target.id.provider.clone()).collect();
+    digest.cut_off = Some(CutOff { providers: providers.into_iter().collect(), witness });
+}
+
+fn seen(state: &State, target: &Target, now: Instant) -> Seen {
+    let reach = target.breaker.read().reach();
+    Seen {
+        answered: reach.answered.max(target.worked()),
+        silent: reach.silent,
+        elsewhere: state.heard.reached(&target.id, target.fingerprint.print(), now),
+    }
+}
+
 /// Hands what other nodes' probes found to the breakers, as if this node had probed.
 fn findings(state: &mut State, known: &[Known], now: Instant, digest: &mut Digest) {
-    for News { account, print, probe } in std::mem::take(&mut state.news) {
+    let news = std::mem::take(&mut state.news);
+    if state.uplink.is_cut() {
+        // What others reach is not what this node does.
+        return;
+    }
+    for News { account, print, probe } in news {
         let finding = match probe.finding {
             Found::Alive => Finding::Alive,
             Found::Answers => Finding::Answers,
@@ -177,7 +216,7 @@ fn findings(state: &mut State, known: &[Known], now: Instant, digest: &mut Diges
                 (Finding::Alive | Finding::Answers | Finding::CredentialRefused, None) => breaker.is_suspect(now),
             };
             if matters {
-                digest.facts.push((entry.clone(), FactNews::Probed(finding)));
+                digest.facts.push((entry.clone(), FactNews::Probed(finding, Source::Others)));
             }
         }
         // Its prober has to know that this turn is over.
@@ -192,7 +231,6 @@ fn findings(state: &mut State, known: &[Known], now: Instant, digest: &mut Diges
 fn own_words(state: &State, known: &[Known], now: Instant) -> BTreeMap<ProviderId, Words> {
     let mut all: BTreeMap<ProviderId, Words> = BTreeMap::new();
     for (target, _) in known {
-        target.sample(now);
         let account_id = AccountId::of(&target.id);
         let print = target.fingerprint.print();
         let probe = state.own_probe(&account_id, print, now);
@@ -266,7 +304,9 @@ fn listen(
     let own = Stance { dead: own.dead.max(breaker.suspected(now)), worked: target.worked(), is_cut_off, ..own };
     let folded = fold(&own, &others, now);
     digest.disputed += usize::from(folded.is_disputed);
-    if let Some(news) = follows(&folded, told, breaker.own_rest(now), breaker.rested_since()) {
+    let follows = follows(&folded, told, breaker.own_rest(now), breaker.rested_since());
+    // That a target came back for others says nothing to a node that reaches none.
+    if let Some(news) = follows.filter(|news| *news != Told::Recovered || !state.uplink.is_cut()) {
         digest.facts.push((known.clone(), FactNews::Told(news)));
     }
     learn_quota(state, target, print, now);

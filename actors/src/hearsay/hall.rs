@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use troupe_proto::health::{Finding, Opinions, Print, Scope};
 use troupe_proto::id::{NodeId, ProviderId, TargetId};
 
 use super::heard::{AccountId, Heard, News, Probe};
 use super::own::Told;
 use super::turns::{self, Candidate};
+use super::uplink::Uplink;
 use crate::breaker::Why;
 use crate::inbox::Inbox;
 use crate::layout::Fingerprint;
@@ -33,11 +35,22 @@ pub(crate) struct Hall {
     heard: AtomicU64,
     stale: AtomicU64,
     disputed: AtomicU64,
+    cut_off: watch::Sender<Option<CutOff>>,
+}
+
+/// A node reaches none of the providers that it tried of late, and another node does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutOff {
+    /// The providers.
+    pub providers: Vec<ProviderId>,
+    /// The node that reaches one of them.
+    pub witness: NodeId,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) heard: Heard,
+    pub(crate) uplink: Uplink,
     pub(crate) news: Vec<News>,
     pub(crate) told: BTreeMap<ProviderId, Told>,
     serial: u64,
@@ -86,6 +99,8 @@ pub(crate) struct Turn {
     pub(crate) delay: Duration,
     /// When another node last probed.
     pub(crate) last: Option<Instant>,
+    /// Whether this node probes for itself alone, because others reach what it may not: that nobody answers is no news then.
+    pub(crate) is_own: bool,
 }
 
 impl Hall {
@@ -98,7 +113,21 @@ impl Hall {
             heard: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             disputed: AtomicU64::new(0),
+            cut_off: watch::channel(None).0,
         }
+    }
+
+    /// Whether this node is cut off from its providers while others are not.
+    pub(crate) fn cut_off(&self) -> watch::Receiver<Option<CutOff>> {
+        self.cut_off.subscribe()
+    }
+
+    pub(crate) fn set_cut_off(&self, now: Option<CutOff>) {
+        self.cut_off.send_if_modified(|before| {
+            let is_news = *before != now;
+            *before = now;
+            is_news
+        });
     }
 
     pub(crate) fn board(&self) -> Option<&Arc<dyn HealthBoard>> {
@@ -123,6 +152,12 @@ impl Hall {
         live.remove(&board.me().0);
         self.state().heard.living(live);
         self.wake();
+    }
+
+    pub(crate) fn ready(&self, ready: BTreeSet<NodeId>) {
+        if self.board.is_some() {
+            self.state().heard.ready(ready);
+        }
     }
 
     pub(crate) fn hear(&self, from: NodeId, opinions: &Opinions, now: Instant) {
@@ -173,6 +208,9 @@ impl Hall {
         let Some(board) = &self.board else { return Turn::default() };
         let (account, print) = (AccountId::of(id), fingerprint.print());
         let state = self.state();
+        if state.uplink.is_cut() {
+            return Turn { is_own: true, ..Turn::default() };
+        }
         let (turn, last) = state.turn(&account, print, now);
         let said: BTreeMap<NodeId, _> = state.heard.fresh(&account.provider, now).collect();
         let others = state.heard.live().iter().filter(|node| {
@@ -188,7 +226,7 @@ impl Hall {
         let others: Vec<Candidate> = others.map(|node| candidate(*node)).collect();
         let me = Candidate { node: board.me().0, is_cut_off: state.is_cut_off() };
         let rank = turns::rank(me, &others, &account, turn.saturating_add(1));
-        Turn { delay: turns::delay(rank), last }
+        Turn { delay: turns::delay(rank), last, is_own: false }
     }
 
     pub(crate) fn beliefs(&self, id: &TargetId, fingerprint: Option<Fingerprint>, now: Instant) -> Vec<Belief> {
@@ -262,14 +300,20 @@ impl State {
     /// The number of the last turn of an account, and when another node took one.
     fn turn(&self, account: &AccountId, print: Print, now: Instant) -> (u64, Option<Instant>) {
         let own = self.probes.get(account).filter(|(of, _)| *of == print).map_or(0, |(_, probe)| probe.turn);
+        let is_blind = self.is_cut_off();
         let said = self.heard.fresh(&account.provider, now);
-        let accounts = said.filter_map(|(_, said)| said.accounts.get(&account.credential));
-        let probes = accounts.filter(|account| account.print == print).filter_map(|account| account.probe);
-        probes.fold((own, None), |(turn, last), probe| (turn.max(probe.turn), last.max(Some(probe.at))))
+        let accounts = said.filter_map(|(_, said)| Some((said.has_uplink, said.accounts.get(&account.credential)?)));
+        let probes = accounts.filter(|(_, account)| account.print == print);
+        let probes = probes.filter_map(|(has_uplink, account)| Some((has_uplink, account.probe?)));
+        probes.fold((own, None), |(turn, last), (has_uplink, probe)| {
+            // Who reaches nobody speaks for itself, unless nobody does.
+            let counts = has_uplink || is_blind;
+            (turn.max(probe.turn), last.max(counts.then_some(probe.at)))
+        })
     }
 
     /// Whether this node said that it reaches nobody.
     fn is_cut_off(&self) -> bool {
-        self.told.values().any(Told::is_cut_off)
+        self.uplink.is_cut() || self.told.values().any(Told::is_cut_off)
     }
 }

@@ -157,6 +157,8 @@ pub(crate) struct Heard {
     /// The last of them, in order.
     overruled: VecDeque<Overruled>,
     live: BTreeSet<NodeId>,
+    /// Those of them that take traffic.
+    ready: BTreeSet<NodeId>,
     said: BTreeMap<NodeId, BTreeMap<ProviderId, Said>>,
 }
 
@@ -164,6 +166,24 @@ impl Heard {
     /// Takes who lives, this node left out.
     pub(crate) fn living(&mut self, live: BTreeSet<NodeId>) {
         self.live = live;
+    }
+
+    /// Takes who of the others takes traffic.
+    pub(crate) fn ready(&mut self, ready: BTreeSet<NodeId>) {
+        self.ready = ready;
+    }
+
+    /// The last answer that another node in rotation had from a target in which it finds no fault, and whose it was.
+    pub(crate) fn reached(&self, id: &TargetId, print: Print, now: Instant) -> Option<(Instant, NodeId)> {
+        let answers = self.fresh(&id.provider, now).filter_map(|(node, said)| {
+            let account = said.accounts.get(&id.credential).filter(|account| account.print == print)?;
+            let word = account.targets.get(&id.model).copied().unwrap_or_default();
+            let stance = stance(&word, account.probe);
+            let is_well = word.rest.is_none() && word.suspected.is_none();
+            let at = stance.worked.max(stance.answered).filter(|_| is_well && self.ready.contains(&node))?;
+            Some((at, node))
+        });
+        answers.max()
     }
 
     pub(crate) fn live(&self) -> &BTreeSet<NodeId> {

@@ -14,6 +14,8 @@
 //! - **soft** evidence (failures, nobody reached) rests it where a majority of those who have something recent to say agree,
 //!   at least two, this node's own word among them; one success anywhere after it began refutes it.
 //!
+//! A node that nobody answers while others are answered is cut off ([`uplink`]): it says so, and goes by its own probes only.
+//!
 //! Nobody tells what it only heard. Words of nodes that are gone, or that were not renewed, count nowhere. Without a board
 //! (one node, or one that follows a file) none of this runs.
 
@@ -23,11 +25,12 @@ mod heard;
 mod logic;
 mod own;
 mod turns;
+mod uplink;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use actor::Hearsay;
 pub(crate) use hall::Hall;
-pub use hall::{Belief, HearsayVitals};
+pub use hall::{Belief, CutOff, HearsayVitals};
 pub use own::Urgency;

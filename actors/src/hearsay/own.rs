@@ -15,6 +15,10 @@ const BLIND_FOR: Duration = Duration::from_secs(15);
 /// And only where nothing went well for as long before it.
 const BLIND_AFTER: Duration = Duration::from_secs(5);
 
+/// A success that is so much later than the one that was told is told before words are renewed: a node that reaches nobody
+/// waits to hear whether others do.
+const WORKED_NEWS: Duration = Duration::from_millis(800);
+
 /// What this node has to say of one provider, by credential.
 pub(crate) type Words = BTreeMap<Option<CredentialId>, Account>;
 
@@ -109,9 +113,13 @@ impl Word {
         all(self) == all(other)
     }
 
-    /// Whether it differs in nothing but how long ago the last call went well, and the quota.
+    /// Whether it differs in nothing but how long ago the last call went well, by less than others wait to hear that one does,
+    /// and the quota.
     fn says_the_same_as(&self, other: &Self) -> bool {
-        self.worked.is_some() == other.worked.is_some()
+        match (self.worked, other.worked) {
+            (Some(now), Some(told)) => now.saturating_duration_since(told) < WORKED_NEWS,
+            (now, told) => now.is_some() == told.is_some(),
+        }
     }
 
     /// Whether there is nothing in it.

@@ -1,6 +1,6 @@
 //! `probe:<provider>`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use troupe_proto::id::TargetId;
 use super::logic::{Pace, Rounds, pace, patience, suspect};
 use crate::breaker::Why;
 use crate::breaker::actor::{Fact, News};
-use crate::breaker::logic::Finding;
+use crate::breaker::logic::{Finding, Source};
 use crate::inbox::{Knock, knock};
 use crate::layout::TargetRules;
 use crate::ports::Probed;
@@ -50,6 +50,8 @@ pub(crate) struct Prober {
 #[derive(Default)]
 pub(crate) struct Round {
     rounds: Rounds,
+    /// Accounts that this node probes for itself alone.
+    own: BTreeSet<TargetId>,
     in_air: JoinSet<()>,
     timer: Option<AbortHandle>,
 }
@@ -136,9 +138,15 @@ impl Prober {
         now: Instant,
     ) {
         let mut delays = BTreeMap::new();
+        round.own.clear();
         for (account, pace) in paces {
-            let Some((target, _)) = targets.get(account).and_then(|probing| probing.first()) else { continue };
+            let Some(probing) = targets.get(account) else { continue };
+            let Some((target, _)) = probing.first() else { continue };
             let turn = self.house.hearsay.turn(account, target.fingerprint, pace.is_suspicion(), now);
+            if turn.is_own || probing.iter().any(|(target, _)| target.breaker.read().is_alone()) {
+                round.own.insert(account.clone());
+                continue;
+            }
             if let Some(last) = turn.last {
                 round.rounds.heard(account, last, *pace, self.house.dice());
             }
@@ -152,6 +160,7 @@ impl Prober {
     fn probe(&self, account: TargetId, probing: Vec<Probing>, round: &mut Round) {
         let house = self.house.clone();
         let Some((first, rules)) = probing.first().cloned() else { return };
+        let is_own = round.own.contains(&account);
         round.in_air.spawn(async move {
             let (id, provider) = (first.id.clone(), first.provider.clone());
             // In a task of its own, so that a fault of the port lands as one that learned nothing.
@@ -170,10 +179,13 @@ impl Prober {
                 Probed::Unknown => None,
             };
             provider.count_probe(probed);
-            house.hearsay.probed(&account, first.fingerprint, told(probed), house.now());
+            // Nobody else's turn is over because this node reaches nobody.
+            if !is_own || probed != Probed::Dead {
+                house.hearsay.probed(&account, first.fingerprint, told(probed), house.now());
+            }
             if let Some(finding) = finding {
                 for (target, rules) in probing {
-                    let fact = Fact { target, rules, at: house.now(), news: News::Probed(finding) };
+                    let fact = Fact { target, rules, at: house.now(), news: News::Probed(finding, Source::Own) };
                     // Refused is counted at the door; the next probe says the same.
                     provider.facts.post(fact).ok();
                 }

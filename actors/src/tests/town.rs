@@ -72,7 +72,40 @@ impl Town {
         let nodes = self.wires.nodes.lock().unwrap();
         let cut = self.wires.cut.lock().unwrap();
         let live: BTreeSet<NodeId> = nodes.keys().filter(|node| !cut.contains(node)).copied().collect();
-        nodes.values().for_each(|actors| actors.living(live.clone()));
+        let is_ready = |node: &&NodeId| nodes.get(node).is_some_and(|actors| actors.cut_off().borrow().is_none());
+        let ready: BTreeSet<NodeId> = live.iter().filter(is_ready).copied().collect();
+        for actors in nodes.values() {
+            actors.living(live.clone());
+            actors.ready(ready.clone());
+        }
+    }
+
+    /// Nodes without an uplink: each call and each probe of theirs reaches nobody. All have a call each 100 ms; what the cards
+    /// say comes as often. Gives who was out of rotation at any time.
+    async fn serve(&self, broken: &[usize], span: Duration) -> BTreeSet<usize> {
+        let mut out = BTreeSet::new();
+        let end = clock() + span;
+        while clock() < end {
+            for (at, world) in self.worlds.iter().enumerate() {
+                let is_broken = broken.contains(&at);
+                world.script(Script::Says(if is_broken { Probed::Dead } else { Probed::Alive }));
+                let is_out = world.actors.cut_off().borrow().is_some();
+                out.extend(is_out.then_some(at));
+                match (is_out, is_broken) {
+                    // Balancers send it nobody.
+                    (true, _) => {}
+                    (false, true) => drop(world.fail(0, unreachable())),
+                    (false, false) => drop(world.succeed(0, millis(5))),
+                }
+            }
+            self.all_live();
+            tokio::time::sleep(millis(100)).await;
+        }
+        out
+    }
+
+    fn is_out(&self, at: usize) -> bool {
+        self.worlds[at].actors.cut_off().borrow().is_some()
     }
 
     /// One node's process is gone: it says nothing, hears nothing, and others know.
@@ -287,4 +320,65 @@ async fn hearsay_that_falls_goes_on_from_what_was_heard() {
     town.worlds[0].fail(0, failure(Fault::Credential)).unwrap();
 
     town.eventually("all rest", |town| town.resting() == 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_uplink_leaves_rotation_and_is_back_when_a_probe_of_its_own_is_answered() {
+    let town = Town::of(3, one_pool()).await;
+    assert_eq!(town.serve(&[], secs(3)).await, BTreeSet::new());
+
+    let began = clock();
+    while !town.is_out(0) {
+        town.serve(&[0], millis(100)).await;
+        assert!(clock() - began < secs(5), "it swallows calls");
+    }
+    // Nobody calls it any more, so that only its probes can find out that somebody answers again.
+    town.serve(&[0], secs(60)).await;
+    assert!(town.is_out(0), "it stays out for as long as it reaches nobody");
+    let back = clock();
+    while town.is_out(0) {
+        town.serve(&[], millis(100)).await;
+        assert!(clock() - back < millis(2_500), "it comes back with its first probe that is answered");
+    }
+
+    town.worlds[0].succeed(0, millis(5)).unwrap();
+    town.worlds[0].eventually("it serves", |world| world.standing(0) == Standing::Ready).await;
+    assert_eq!(town.serve(&[], secs(20)).await, BTreeSet::new(), "nobody flaps");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_without_uplink_do_not_take_out_the_third_and_stay_when_it_is_gone() {
+    let town = Town::of(3, one_pool()).await;
+    town.serve(&[], secs(3)).await;
+
+    assert_eq!(town.serve(&[0, 1], secs(20)).await, BTreeSet::from([0, 1]));
+    assert!(town.is_out(0) && town.is_out(1));
+
+    town.kill(2);
+    town.serve(&[0, 1], secs(12)).await;
+    assert_eq!(town.serve(&[0, 1], secs(20)).await, BTreeSet::new(), "nobody does better any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_gone_for_all_takes_nobody_out() {
+    let town = Town::of(3, one_pool()).await;
+    town.serve(&[], secs(3)).await;
+
+    assert_eq!(town.serve(&[0, 1, 2], secs(30)).await, BTreeSet::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_nobody_calls_while_it_is_cut_off_is_no_witness_and_an_idle_one_becomes_it_by_probing() {
+    let town = Town::of(2, one_pool()).await;
+    town.script(Script::Says(Probed::Alive));
+    town.worlds[0].script(Script::Says(Probed::Dead));
+
+    // The other one has had no call at all, so only its probes can say that the provider is there.
+    for _ in 0..100 {
+        town.worlds[0].fail(0, unreachable()).ok();
+        town.all_live();
+        tokio::time::sleep(millis(100)).await;
+    }
+
+    assert!(town.is_out(0) && !town.is_out(1));
 }

@@ -33,11 +33,28 @@ impl Phase {
     }
 }
 
+/// One thing that `/readyz` looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The word used for it in metrics.
+    pub name: &'static str,
+    /// What is so while it is well.
+    what: &'static str,
+    /// Whether it is.
+    pub is_well: bool,
+    /// What the node says it is where it is not.
+    otherwise: &'static str,
+    /// Whether the node takes no traffic then.
+    matters: bool,
+    /// Why it is not, where more is known than that.
+    why: Option<String>,
+}
+
 /// How long a node must have been full before it says so: an instant of it is no reason to send clients elsewhere.
 const FULL_FOR: Duration = Duration::from_secs(1);
 
 /// The process's health. Readiness does not depend on a quorum: a node serves from what it holds, until that is older
-/// than its freshness bound (KEY-1), or until it is full.
+/// than its freshness bound (KEY-1), or until it is full, or is cut off from providers that another node reaches.
 #[derive(Debug)]
 pub struct Health {
     phase: AtomicU8,
@@ -147,31 +164,44 @@ impl Health {
         (StatusCode::OK, "ok\n")
     }
 
+    /// All that is looked at, in the order in which it counts.
+    pub fn checks(&self) -> [Check; 8] {
+        let phase = self.phase();
+        let check = |name, what, is_well, otherwise| Check { name, what, is_well, otherwise, matters: true, why: None };
+        let told = |name, what, trouble| {
+            let why = self.troubles.get(trouble);
+            Check { why, matters: false, ..check(name, what, self.troubles.get(trouble).is_none(), "") }
+        };
+        let joined = told("reaches_providers", "reaches the providers that other nodes reach", Trouble::CutOff);
+        let is_fresh = self.freshness.is_fresh(clock::now());
+        [
+            check("process", "process", true, ""),
+            check("started", "spec and listeners", !matches!(phase, Phase::Starting), "starting"),
+            check("fresh", "in touch with the other nodes", is_fresh, "stale"),
+            check("room", "room for requests", !self.load.is_full(), "full"),
+            Check { matters: true, otherwise: "cut_off", ..joined },
+            told("takes_part", "takes part in agreement", Trouble::Stopped),
+            told("serves_agreed", "serves all that was agreed", Trouble::Unserved),
+            check("in_rotation", "not draining", !matches!(phase, Phase::Draining), "draining"),
+        ]
+    }
+
     /// The answer to `/readyz`: 200 while traffic is welcome, else 503 and why. `verbose` lists what was looked at.
     pub fn readyz(&self, verbose: bool) -> (StatusCode, String) {
-        let phase = self.phase();
-        let (is_fresh, is_full) = (self.freshness.is_fresh(clock::now()), self.load.is_full());
-        let (status, word) = match phase {
-            Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-            Phase::Serving if !is_fresh => (StatusCode::SERVICE_UNAVAILABLE, "stale"),
-            Phase::Serving if is_full => (StatusCode::SERVICE_UNAVAILABLE, "full"),
-            Phase::Serving => (StatusCode::OK, "ready"),
-            Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        let (phase, checks) = (self.phase(), self.checks());
+        let failed = checks.iter().find(|check| check.matters && !check.is_well);
+        let (status, word) = match (phase, failed) {
+            (Phase::Starting, _) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            (Phase::Draining, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            (Phase::Serving, Some(check)) => (StatusCode::SERVICE_UNAVAILABLE, check.otherwise),
+            (Phase::Serving, None) => (StatusCode::OK, "ready"),
         };
         let mut body = format!("{word}\n");
         if verbose {
-            let checks = [
-                ("process", true),
-                ("spec and listeners", !matches!(phase, Phase::Starting)),
-                ("in touch with the other nodes", is_fresh),
-                ("room for requests", !is_full),
-                ("takes part in agreement", self.troubles.get(Trouble::Stopped).is_none()),
-                ("serves all that was agreed", self.troubles.get(Trouble::Unserved).is_none()),
-                ("not draining", !matches!(phase, Phase::Draining)),
-            ];
-            for (name, is_well) in checks {
+            for Check { what, is_well, why, .. } in checks {
                 // Writing to a String cannot fail.
-                writeln!(body, "[{}] {name}", if is_well { '+' } else { '-' }).ok();
+                write!(body, "[{}] {what}", if is_well { '+' } else { '-' }).ok();
+                body.push_str(&why.map(|why| format!(": {why}\n")).unwrap_or_else(|| "\n".to_owned()));
             }
         }
         (status, body)
@@ -211,7 +241,7 @@ mod tests {
         assert_eq!(
             body,
             "draining\n[+] process\n[+] spec and listeners\n[+] in touch with the other nodes\n[+] room for requests\n\
-             [+] takes part in agreement\n[+] serves all that was agreed\n[-] not draining\n"
+             [+] reaches the providers that other nodes reach\n[+] takes part in agreement\n[+] serves all that was agreed\n[-] not draining\n"
         );
         assert_eq!(health.healthz().0, StatusCode::OK);
     }
@@ -227,7 +257,21 @@ mod tests {
 
         let (status, body) = health.readyz(true);
         assert_eq!(status, StatusCode::OK);
-        assert!(body.starts_with("ready\n") && body.contains("[-] takes part in agreement\n"), "{body}");
+        assert!(body.starts_with("ready\n") && body.contains("[-] takes part in agreement: no space left\n"), "{body}");
+    }
+
+    #[test]
+    fn a_node_that_is_cut_off_from_its_providers_is_not_ready_and_says_why() {
+        let health = Health::new(Arc::new(Freshness::new(clock::now(), None)), 1);
+        health.set(Phase::Serving);
+        health.troubles().set(Trouble::CutOff, Some("nobody answers".to_owned()), clock::now());
+
+        let (status, body) = health.readyz(true);
+        assert_eq!((status, health.readyz(false).1.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "cut_off\n"));
+        assert!(body.contains("[-] reaches the providers that other nodes reach: nobody answers\n"), "{body}");
+
+        health.troubles().set(Trouble::CutOff, None, clock::now());
+        assert_eq!(health.readyz(false).0, StatusCode::OK);
     }
 
     #[test]

@@ -5,15 +5,15 @@
 //! actors ◀─ living, hear ─ Board;  ◀─ hear, reset ─ facts that were pushed
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info};
 use troupe_actors::{Actors, HealthBoard, Urgency};
 use troupe_cluster::Process;
-use troupe_cluster::gossip::{Board, Fact};
-use troupe_proto::health::{OPINIONS_TOPIC, Opinions, Scope, Urgent};
+use troupe_cluster::gossip::{Board, Fact, Peer};
+use troupe_proto::health::{CARD_TOPIC, Card, OPINIONS_TOPIC, Opinions, Scope, Urgent};
 use troupe_proto::id::NodeId;
 use troupe_proto::wire::{self, WireError};
 
@@ -155,11 +155,14 @@ fn hear(actors: &Actors, fact: &Fact) {
 #[derive(Default)]
 struct Reader {
     read: BTreeMap<NodeId, BTreeMap<String, Arc<[u8]>>>,
+    /// Those whose last card says that they take traffic.
+    ready: BTreeSet<NodeId>,
 }
 
 impl Reader {
     fn read(&mut self, board: &Board, actors: &Actors) {
         for (node, peer) in &board.peers {
+            self.read_card(*node, peer);
             let read = self.read.entry(*node).or_default();
             read.retain(|topic, _| peer.values.contains_key(topic));
             for (topic, value) in peer.values.iter().filter(|(topic, _)| topic.starts_with(OPINIONS_TOPIC)) {
@@ -175,7 +178,22 @@ impl Reader {
             }
         }
         self.read.retain(|node, _| board.peers.contains_key(node));
+        self.ready.retain(|node| board.peers.contains_key(node));
+        actors.ready(self.ready.clone());
         actors.living(board.live().map(|(node, _)| node).collect());
+    }
+
+    fn read_card(&mut self, node: NodeId, peer: &Peer) {
+        let Some(card) = peer.values.get(CARD_TOPIC) else { return };
+        let read = self.read.entry(node).or_default();
+        if read.get(CARD_TOPIC).is_some_and(|known| Arc::ptr_eq(known, card)) {
+            return;
+        }
+        read.insert(CARD_TOPIC.to_owned(), Arc::clone(card));
+        match wire::decode::<Card>(card) {
+            Ok(card) if card.is_ready => drop(self.ready.insert(node)),
+            Ok(_) | Err(_) => drop(self.ready.remove(&node)),
+        }
     }
 }
 

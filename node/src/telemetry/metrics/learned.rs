@@ -17,6 +17,10 @@ pub struct Learned {
     pub views: Vec<(ModelId, Duration)>,
     /// Every configured target, once.
     pub targets: Vec<TargetNow>,
+    /// Whether the node takes traffic.
+    pub is_ready: bool,
+    /// What that depends on, by name, and whether it is well.
+    pub checks: Vec<(&'static str, bool)>,
     /// How it goes with what other nodes say.
     pub hearsay: HearsayVitals,
     /// Probes of each provider by this node, by what they found.
@@ -63,6 +67,14 @@ impl Learned {
         text.head(&names::TARGET_IN_FLIGHT);
         for target in &self.targets {
             text.sample(&names::TARGET_IN_FLIGHT, &labels(&target.id), target.in_flight);
+        }
+    }
+
+    pub(super) fn render_checks(&self, text: &mut Text) {
+        text.single(&names::READY, u8::from(self.is_ready));
+        text.head(&names::READY_CHECK);
+        for (name, is_well) in &self.checks {
+            text.sample(&names::READY_CHECK, &[name], u8::from(*is_well));
         }
     }
 

@@ -83,6 +83,8 @@ metrics! {
     ACTOR_INBOX = Gauge "troupe_actor_inbox_depth" ["role"] "Facts that wait for an actor.";
     ACTOR_DROPPED = Counter "troupe_actor_facts_dropped_total" ["role"] "Facts that were refused because too many waited.";
     VIEW_AGE = Gauge "troupe_view_age_seconds" ["view", "model"] "Age of a view that requests read; one older than 15 s counts as neutral.";
+    READY = Gauge "troupe_ready" [] "1 while `/readyz` answers 200.";
+    READY_CHECK = Gauge "troupe_ready_check" ["check"] "1 for each thing that `/readyz?verbose` lists and that is well, 0 where it is not.";
     CONFIG_RELOADS = Counter "troupe_config_reloads_total" ["outcome"] "Times the spec was read again, and whether it was applied.";
     SPEC_REVISION = Gauge "troupe_spec_revision" [] "The revision of the agreed state that requests are served by.";
     HAS_LEADER = Gauge "troupe_raft_has_leader" [] "1 while this node knows who leads.";
@@ -162,6 +164,8 @@ pub fn reference() -> String {
          | `outcome` of an attempt | `finished`, `client`, `credential`, `quota`, `capacity`, `context_length`, `provider`, \
          `ours`, `interrupted`, `client_gone`, `cancelled` (another attempt began sooner) |\n\
          | `outcome` of a connect | `connected`, `refused`, `timed_out`, `tls`, `failed` |\n\
+         | `check` | `process`, `started`, `fresh` (in touch with the other nodes), `room` (for requests), `reaches_providers` \
+         (those that other nodes reach), `takes_part` (in agreement), `serves_agreed`, `in_rotation` |\n\
          | `outcome` of a reload | `applied`, `unchanged`, `refused` |\n\
          | `class` | `vote`, `append`, `snapshot`, `forward`, `join`, `push` |\n\
          | `finding` | `alive`, `answers`, `dead`, `credential_refused`, `unknown` |\n\

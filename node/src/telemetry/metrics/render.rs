@@ -40,6 +40,7 @@ impl Metrics {
         self.render_connections(&mut text);
         self.render_house(&mut text);
         learned.render_actors(&mut text);
+        learned.render_checks(&mut text);
         if let Some(agreed) = &learned.agreed {
             agreed.render(&mut text);
         }
