@@ -15,6 +15,37 @@ impl Operator {
 }
 
 #[tokio::test]
+async fn an_audit_whose_files_were_altered_is_found() {
+    let operator = Operator::new().await;
+    operator.does(&["apply", "-f", "spec.toml"]).await;
+    operator.does(&["key", "create", "team"]).await;
+    let newest = operator.json(&["audit", "--limit", "1"]).await["items"][0].clone();
+    let verify = ["audit", "verify", "-o", "json"];
+    // A moment after the change: the files follow the state.
+    let is_written = async || {
+        let (_, out, _) = operator.site.run(&verify).await;
+        serde_json::from_str(&out).ok().filter(|seen: &serde_json::Value| seen["last"] == newest["index"])
+    };
+    let deadline = troupe_node::clock::now() + troupe_tests::eventually::LONG;
+    let seen = loop {
+        assert!(troupe_node::clock::now() < deadline, "the files never have the last change");
+        if let Some(seen) = is_written().await {
+            break seen;
+        }
+    };
+    assert_eq!((&seen["head"], &seen["gaps"]), (&newest["hash"], &serde_json::json!(0)), "{seen}");
+
+    let file = operator.site.path("troupe-data/audit/audit-00000001.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replacen("team", "mate", 1)).unwrap();
+
+    let said = operator.site.fails(&["audit", "verify"], 1).await;
+    assert!(said.contains("audit-00000001.jsonl") && said.contains("line "), "{said}");
+    let said = operator.site.fails(&["audit", "verify", "--data-dir", "elsewhere"], 1).await;
+    assert!(said.contains("elsewhere"), "{said}");
+}
+
+#[tokio::test]
 async fn a_spec_is_compared_shown_and_put_in_force_again_as_it_was() {
     let operator = Operator::new().await;
     let applied = operator.json(&["apply", "-f", "spec.toml"]).await;

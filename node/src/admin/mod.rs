@@ -36,6 +36,7 @@ pub(crate) use call::{IDEMPOTENCY_KEY, REASON};
 pub use delta::{Delta, FieldDelta, Op};
 pub use failure::{Code, Failure};
 pub use health::{Health, Phase};
+pub(crate) use nouns::hex;
 pub use openapi::{document as openapi, page as reference};
 pub use rollback::{Compared, Was};
 pub use server::{CONNECTIONS_MAX, serve};

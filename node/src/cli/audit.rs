@@ -1,15 +1,19 @@
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
+use troupe_cluster::audit::{self, Report};
 use troupe_proto::unit::Wait;
 
 use super::Exit;
 use super::access::{Access, AdminError, Ask};
 use super::apply::{Format, human_future, print_spec};
-use super::output::table;
+use super::output::{Output, table};
 use super::print::{Asking, items, talk, text};
-use crate::admin::{Compared, Was};
+use crate::admin::{Compared, Was, hex};
 use crate::clock;
 use crate::config::spec_file::time_text;
+use crate::peers::AUDIT_DIR;
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -38,6 +42,18 @@ enum Command {
     Diff(Diff),
     /// Prints the spec as it was behind an earlier entry, as `export` does.
     AsOf(AsOf),
+    /// Checks the files of a node's audit: that no line was altered, taken out or put in. Asks no node.
+    Verify(Verify),
+}
+
+#[derive(Args)]
+struct Verify {
+    /// The node's data directory.
+    #[arg(long, value_name = "DIR", default_value = "troupe-data")]
+    data_dir: PathBuf,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
 #[derive(Args)]
@@ -78,6 +94,7 @@ pub(super) fn run(args: &Audit) -> anyhow::Result<Exit> {
         None => list(args),
         Some(Command::Diff(args)) => diff(args),
         Some(Command::AsOf(args)) => as_of(args),
+        Some(Command::Verify(args)) => verify(args),
     }
 }
 
@@ -101,6 +118,21 @@ fn as_of(args: &AsOf) -> anyhow::Result<Exit> {
     let was: Was = serde_json::from_value(args.access.ask(&Ask::get(&["audit", "as-of"]).query("index", &index))?)?;
     was.notes.iter().for_each(|note| talk(&format!("note: {note}")));
     print_spec(&was.spec, args.output)
+}
+
+fn verify(args: &Verify) -> anyhow::Result<Exit> {
+    let dir = args.data_dir.join(AUDIT_DIR);
+    let Report { lines, span, gaps, head } = audit::verify(&dir)?;
+    let Some((first, last)) = span else { anyhow::bail!("{}: no line of an audit is kept there", dir.display()) };
+    let document = json!({ "lines": lines, "first": first, "last": last, "gaps": gaps.len(), "head": hex(&head) });
+    args.output.print(&document, |document| {
+        let [lines, first, last, gaps, head] =
+            ["lines", "first", "last", "gaps", "head"].map(|name| text(document, name));
+        format!(
+            "{lines} lines, of the entries {first} to {last}, are as they were written; {gaps} gaps\n\
+             head {head}: what `troupe audit -o json --from {last} --to {last}` shows as `hash` at another node\n"
+        )
+    })
 }
 
 fn list(args: &Audit) -> anyhow::Result<Exit> {

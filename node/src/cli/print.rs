@@ -30,10 +30,17 @@ pub(super) struct Changing {
 impl Asking {
     /// Prints an answer on the standard output, for people as `human` has it.
     pub(super) fn print(&self, document: &Value, human: impl FnOnce(&Value) -> String) -> anyhow::Result<Exit> {
-        let text = match self.output {
-            Output::Table => human(document),
-            Output::Json => serde_json::to_string_pretty(document)? + "\n",
-            Output::Yaml => yaml(document),
+        self.output.print(document, human)
+    }
+}
+
+impl Output {
+    /// Prints a document on the standard output, for people as `human` has it.
+    pub(super) fn print(self, document: &Value, human: impl FnOnce(&Value) -> String) -> anyhow::Result<Exit> {
+        let text = match self {
+            Self::Table => human(document),
+            Self::Json => serde_json::to_string_pretty(document)? + "\n",
+            Self::Yaml => yaml(document),
         };
         say(&mut std::io::stdout().lock(), &text);
         Ok(Exit::Ok)

@@ -34,6 +34,8 @@ use crate::telemetry::metrics::Metrics;
 use identity::Identity;
 use seek::Seeking;
 
+/// In the data directory: the files of the audit.
+pub(crate) const AUDIT_DIR: &str = "audit";
 /// Says that this node has taken part in a cluster: from then on its log is never empty.
 const BEGUN_FILE: &str = "begun";
 /// What handing over leadership may take.
@@ -258,7 +260,7 @@ async fn open(
     let raft = raft::start(parts, State::default()).await?;
     let handle = Cluster::over(Arc::new(raft.clone()), Process { node, incarnation }, keyring.clone());
     // It ends with this thread's runtime.
-    tokio::spawn(handle.keep_audit(&data_dir.join("audit"), audit::Settings::default())?);
+    tokio::spawn(handle.keep_audit(&data_dir.join(AUDIT_DIR), audit::Settings::default())?);
     let door = Arc::new(Door::new(boot.cluster.bootstrap_expect, clock::unix_millis));
     let inside = {
         let (handle, raft, identity) = (handle.clone(), raft.clone(), identity.clone());

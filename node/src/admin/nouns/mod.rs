@@ -39,7 +39,7 @@ fn described(name: &str, revision: Revision, section: Value) -> Map<String, Valu
 }
 
 /// Bytes as hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
