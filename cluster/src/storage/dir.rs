@@ -79,7 +79,33 @@ pub enum DirError {
     },
 }
 
+/// Who a data directory belongs to, as its file has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The node.
+    pub node: NodeId,
+    /// Its cluster, once it belongs to one.
+    pub cluster: Option<ClusterId>,
+}
+
 impl DataDir {
+    /// Whose a directory is, without taking it: it may be in use, and is left as it is. `None`: nobody's yet.
+    ///
+    /// # Errors
+    /// [`DirError::Identity`], [`DirError::Later`] and [`DirError::Io`].
+    pub fn owner(path: &Path) -> Result<Option<Owner>, DirError> {
+        let file = path.join("identity");
+        match fs::read(&file) {
+            Ok(bytes) => {
+                let Identity { node, cluster, .. } =
+                    wire::decode(&bytes).map_err(|source| unreadable(&file, source))?;
+                Ok(Some(Owner { node, cluster }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DirError::Io { path: file, source }),
+        }
+    }
+
     /// Takes the directory for this process and counts its start. It is made if it does not exist; then the node has
     /// the id `fresh`, which must have been drawn at random.
     ///
@@ -193,6 +219,22 @@ mod tests {
 
         assert_eq!((second.node(), second.incarnation(), second.cluster()), (NodeId(7), 2, Some(ClusterId(3))));
         assert!(matches!(second.bind(ClusterId(4)), Err(DirError::Foreign { .. })));
+    }
+
+    #[test]
+    fn whose_a_directory_is_can_be_seen_while_it_is_in_use_and_changes_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        assert_eq!(DataDir::owner(temp.path()).unwrap(), None);
+        let mut held = DataDir::open(temp.path(), NodeId(7)).unwrap();
+        held.bind(ClusterId(3)).unwrap();
+        let before = fs::read(temp.path().join("identity")).unwrap();
+
+        let owner = DataDir::owner(temp.path()).unwrap();
+
+        assert_eq!(owner, Some(Owner { node: NodeId(7), cluster: Some(ClusterId(3)) }));
+        assert_eq!(fs::read(temp.path().join("identity")).unwrap(), before);
+        fs::write(temp.path().join("identity"), b"junk").unwrap();
+        assert!(matches!(DataDir::owner(temp.path()), Err(DirError::Identity { .. })));
     }
 
     #[test]

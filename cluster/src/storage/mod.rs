@@ -22,12 +22,13 @@ use std::sync::Arc;
 
 use openraft::storage::RaftLogStorage;
 
+pub use dir::{DataDir, DirError, Owner};
+pub use log::DiskLog;
+pub use snapshot::{DiskSnapshots, SnapshotError, decode as decode_snapshot, encode as encode_snapshot};
+
 use crate::consensus::Times;
 use crate::raft::plain::Meta;
 use crate::raft::types::Types;
-pub use dir::{DataDir, DirError};
-pub use log::DiskLog;
-pub use snapshot::{DiskSnapshots, SnapshotError, decode as decode_snapshot, encode as encode_snapshot};
 
 /// A log that consensus can be run on.
 pub trait LogStore: RaftLogStorage<Types> + Clone {

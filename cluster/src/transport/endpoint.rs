@@ -13,6 +13,7 @@ use troupe_proto::id::{ClusterId, NodeId};
 
 use super::accept::{self, Doors};
 use super::counts::{Book, Counts};
+use super::dial::{self, Connection};
 use super::link::{self, Link};
 use super::tls::Certificates;
 use super::{CallError, Class, Hello, Introduction, Links, Net, Service, Settings};
@@ -104,6 +105,18 @@ impl Transport {
     /// As [`Links::call`].
     pub async fn ask(&self, address: &str, body: Vec<u8>, within: Duration) -> Result<(Hello, Vec<u8>), CallError> {
         link::ask(&self.shared, address, body, within).await
+    }
+
+    /// Finds out whether this node and whoever answers at `address` would talk to each other, and who that is. Nothing is
+    /// asked there, and nobody's place is taken: whoever asks to join may claim any id.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] with the reason of whichever side does not want to, [`CallError::Unreachable`] when nobody
+    /// answers in time.
+    pub async fn knock(&self, address: &str) -> Result<Hello, CallError> {
+        let Connection { mut writer, hello, .. } = dial::open(&self.shared, address, Class::Join, None).await?;
+        writer.close(self.shared.settings.silence_max).await;
+        Ok(hello)
     }
 
     /// Changes what this node says of itself: it learned its cluster, or its keys were rotated. Connections that are open

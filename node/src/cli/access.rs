@@ -74,6 +74,9 @@ pub(super) enum AdminError {
         "no node answers at {url}: {problem}\n  is it running? `troupe serve` and `troupe dev` print their admin address; name another one with --admin-url or TROUPE_ADMIN_URL"
     )]
     Unreachable { url: String, problem: String },
+    /// Nobody answered in time.
+    #[error("no answer within {within:.1?} from {url}: what runs there hangs, or something on the way swallows it")]
+    Silent { url: String, within: Duration },
     /// Something answered that is no node.
     #[error("what answers at {url} is no admin listener: {problem}")]
     Foreign { url: String, problem: String },
@@ -107,7 +110,7 @@ impl AdminError {
             Self::Foreign { .. } | Self::Unauthorized { .. } | Self::Refused(_) => Exit::Failed,
             Self::NotFound(_) => Exit::NotFound,
             Self::Conflict(_) => Exit::Conflict,
-            Self::Unreachable { .. } | Self::NoQuorum(_) => Exit::Unreachable,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::NoQuorum(_) => Exit::Unreachable,
         }
     }
 }
@@ -205,6 +208,11 @@ impl Access {
         self.admin_url.clone().or_else(|| variable("TROUPE_ADMIN_URL")).unwrap_or_else(|| DEFAULT_URL.to_owned())
     }
 
+    /// Whether it was said where the node is.
+    pub(super) fn is_named(&self) -> bool {
+        self.admin_url.is_some() || variable("TROUPE_ADMIN_URL").is_some()
+    }
+
     /// The same for another node of the cluster.
     pub(super) fn at(&self, url: String) -> Self {
         Self { admin_url: Some(url), ..self.clone() }
@@ -275,6 +283,16 @@ impl Access {
         }
         let problem = "it did not answer with a file".to_owned();
         Err(read_answer(status, &body, url.clone(), token).err().unwrap_or(AdminError::Foreign { url, problem }))
+    }
+
+    /// Asks for what anybody may see, below no path of the API: the status, and what is said.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub(super) fn probe(&self, path: &str) -> Result<(u16, String), AdminError> {
+        let ask = Ask { path: path.to_owned(), ..Ask::new(Method::GET, &[]) };
+        let answer = self.exchange(&ask, ANSWER_BYTES)?;
+        Ok((answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned()))
     }
 
     fn ask_once(&self, ask: &Ask<'_>) -> Result<Value, AdminError> {
@@ -422,8 +440,8 @@ async fn send(
         }
         Ok((response.status(), body))
     };
-    let late = |_| AdminError::Unreachable { url: text.to_owned(), problem: format!("no answer within {within:.1?}") };
-    tokio::time::timeout(within, exchange).await.map_err(late)?
+    let silent = |_| AdminError::Silent { url: text.to_owned(), within };
+    tokio::time::timeout(within, exchange).await.map_err(silent)?
 }
 
 fn unreachable(url: &str, error: &(dyn std::error::Error + 'static)) -> AdminError {

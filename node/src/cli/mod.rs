@@ -17,6 +17,7 @@ mod manual;
 mod node;
 mod noun;
 mod output;
+mod page;
 mod print;
 mod provider;
 mod rollback;

@@ -12,6 +12,7 @@ use super::access::{Access, AdminError, Ask};
 use super::fleet::{self, ANSWER_WITHIN, Node};
 use super::key::span;
 use super::output::table;
+use super::page::{Page, label, read, sum};
 use super::print::text;
 use super::{Exit, say};
 use crate::clock;
@@ -33,9 +34,6 @@ pub(super) struct Top {
     #[command(flatten)]
     access: Access,
 }
-
-/// What one node's metrics said, by the text before the value.
-type Page = BTreeMap<String, f64>;
 
 /// One node as it was seen last.
 struct Seen {
@@ -105,26 +103,6 @@ fn ask(access: &Access, deadline: Instant) -> Result<Answer, AdminError> {
     let ready = text(&access.ask(&Ask::get(&["node"]))?, "ready");
     let page = read(&String::from_utf8_lossy(&access.fetch(&Ask::metrics())?));
     Ok(Answer { ready, page, members: access.ask(&fleet::members())? })
-}
-
-/// Reads a page of metrics; comments and what is no number are left out.
-fn read(page: &str) -> Page {
-    let lines = page.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .filter_map(|line| line.rsplit_once(' '))
-        .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
-        .collect()
-}
-
-/// The value of a label in a series, if it has it.
-fn label<'a>(series: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = series.split_once(&format!("{name}=\""))?;
-    rest.split('"').next()
-}
-
-fn sum(page: &Page, metric: &str, with: impl Fn(&str) -> bool) -> f64 {
-    let is_of = |series: &str| series.strip_prefix(metric).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
-    page.iter().filter(|(series, _)| is_of(series) && with(series)).map(|(_, value)| value).sum()
 }
 
 impl Seen {

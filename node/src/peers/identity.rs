@@ -61,8 +61,7 @@ impl Identity {
     /// Reads what there is, and asks for what is missing.
     pub(super) fn load(boot: &Boot, dir: DataDir) -> Result<Self, PeersError> {
         let tls = |error: &(dyn std::error::Error + 'static)| PeersError::Tls(causes(error));
-        let at = |name: &str| dir.path().join(name);
-        let files = Files { ca: at("peer-ca.crt"), cert: at(CERTIFICATE_FILE), key: at("peer.key") };
+        let files = kept_in(dir.path());
         let dir = Mutex::new(dir);
         let mut this = Self { dir, certificates: None, given: None, requested: None, files, issuer: None };
         if let Some(given) = &boot.cluster.tls {
@@ -238,6 +237,12 @@ fn told(error: &TlsError) -> String {
     }
 }
 
+/// Where a node keeps what a token gave it.
+fn kept_in(dir: &Path) -> Files {
+    let at = |name: &str| dir.join(name);
+    Files { ca: at("peer-ca.crt"), cert: at(CERTIFICATE_FILE), key: at("peer.key") }
+}
+
 fn again(given: &PeerTls) -> Result<[Secret<String>; 3], String> {
     Ok([given.ca.again()?, given.cert.again()?, given.key.again()?])
 }
@@ -252,9 +257,27 @@ fn kept(files: &Files) -> Result<[Secret<String>; 3], String> {
 
 /// The keys that secrets of providers are kept under: given, or made once for a cluster of one.
 pub(super) fn keyring(boot: &Boot, data_dir: &Path) -> Result<Keyring, PeersError> {
-    let older = boot.cluster.seal_key_old.iter().cloned().collect();
+    if let Some(keyring) = keyring_there(boot, data_dir)? {
+        return Ok(keyring);
+    }
+    let path: PathBuf = data_dir.join(SEAL_KEY_FILE);
+    let failed = |source| PeersError::File { path: path.clone(), source };
+    let bytes: [u8; 32] = clock::secret_bytes().map_err(|error| failed(std::io::Error::other(error)))?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    keep(&path, &text)?;
+    tracing::info!(file = %path.display(), "a key for the secrets of providers was made; back it up apart from the rest");
+    let key = Secret::new(bytes);
+    Ok(Keyring::new(key, older(boot), wiring::random()))
+}
+
+fn older(boot: &Boot) -> Vec<Secret<[u8; 32]>> {
+    boot.cluster.seal_key_old.iter().cloned().collect()
+}
+
+/// The same without making any: `None` for a cluster of one that has not begun.
+pub(crate) fn keyring_there(boot: &Boot, data_dir: &Path) -> Result<Option<Keyring>, PeersError> {
     if let Some(key) = &boot.cluster.seal_key {
-        return Ok(Keyring::new(key.clone(), older, wiring::random()));
+        return Ok(Some(Keyring::new(key.clone(), older(boot), wiring::random())));
     }
     if boot.cluster.has_others() {
         return Err(PeersError::SealKey);
@@ -262,18 +285,30 @@ pub(super) fn keyring(boot: &Boot, data_dir: &Path) -> Result<Keyring, PeersErro
     let path: PathBuf = data_dir.join(SEAL_KEY_FILE);
     let failed = |source| PeersError::File { path: path.clone(), source };
     if !path.try_exists().map_err(failed)? {
-        if data_dir.join(super::BEGUN_FILE).exists() {
-            return Err(PeersError::LostSealKey(path));
-        }
-        let bytes: [u8; 32] = clock::secret_bytes().map_err(|error| failed(std::io::Error::other(error)))?;
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        keep(&path, &text)?;
-        tracing::info!(file = %path.display(), "a key for the secrets of providers was made; back it up apart from the rest");
+        return match data_dir.join(super::BEGUN_FILE).exists() {
+            true => Err(PeersError::LostSealKey(path)),
+            false => Ok(None),
+        };
     }
     let text = Secret::new(std::fs::read_to_string(&path).map_err(failed)?);
     let malformed = || failed(std::io::Error::other("it holds no key of 32 bytes"));
     let key = crate::config::boot::seal_key(text.expose()).ok_or_else(malformed)?;
-    Ok(Keyring::new(key, older, wiring::random()))
+    Ok(Some(Keyring::new(key, older(boot), wiring::random())))
+}
+
+/// What this node shows to the others, as it is on disk; `None` where it has none, or speaks without.
+pub(crate) fn certificates_there(boot: &Boot) -> Result<Option<Certificates>, PeersError> {
+    let tls = |error: &TlsError| PeersError::Tls(told(error));
+    if let Some(given) = &boot.cluster.tls {
+        let texts = again(given).map_err(PeersError::Tls)?;
+        let [ca, cert, key] = texts.each_ref().map(|text| text.expose().as_str());
+        return Certificates::from_pem(ca, cert, key).map(Some).map_err(|error| tls(&error));
+    }
+    let files = kept_in(&boot.node.data_dir);
+    if boot.cluster.is_plain || !files.cert.exists() {
+        return Ok(None);
+    }
+    Certificates::load(files).map(Some).map_err(|error| tls(&error))
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use crate::config::Boot;
 use crate::gossip::{Beginning, Gossiping};
 use crate::telemetry::metrics::Metrics;
 use identity::Identity;
+pub(crate) use identity::{certificates_there, keyring_there};
 use seek::Seeking;
 
 /// In the data directory: the files of the audit.
@@ -308,7 +309,7 @@ async fn open(
 }
 
 /// Where other nodes reach this one.
-fn advertised(boot: &Boot) -> String {
+pub(crate) fn advertised(boot: &Boot) -> String {
     let peer = boot.listen.peer;
     boot.cluster.advertise.clone().unwrap_or_else(|| match peer.ip().is_unspecified() {
         true => format!("{}:{}", boot.node.name, peer.port()),

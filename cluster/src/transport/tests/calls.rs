@@ -30,6 +30,30 @@ async fn a_call_is_answered_on_every_class_with_and_without_tls() {
 }
 
 #[tokio::test]
+async fn who_knocks_learns_who_is_there_and_takes_nobody_s_place() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let b = Node::start(introduction(2), Some(authority.node())).await;
+    let knocking = |introduction, authority: &Authority| transport(introduction, Some(authority.node()), settings());
+    let a = Node::start(introduction(1), Some(authority.node())).await;
+    assert_eq!(a.call(&b, Class::Vote, b"hello").await.as_deref(), Ok(&b"hello"[..]));
+    let served = b.transport.counts().served;
+
+    // As the same node, and as an earlier process of it: what asks is a tool beside the node.
+    let same = Introduction { incarnation: 0, ..introduction(1) };
+    let hello = knocking(same, &authority).knock(&b.address()).await.unwrap();
+    let foreign = Introduction { seal_keys: vec![[9; 8]], ..introduction(3) };
+    let sealed = knocking(foreign, &authority).knock(&b.address()).await.unwrap_err();
+    let untrusted = knocking(introduction(3), &stranger).knock(&b.address()).await.unwrap_err();
+
+    assert_eq!((hello.node, hello.cluster), (NodeId(2), Some(CLUSTER)));
+    assert_eq!(sealed, CallError::Refused(Rejected::ForeignSealKey));
+    assert_eq!(untrusted, CallError::Refused(Rejected::CertificateUntrusted));
+    assert_eq!(b.transport.counts().served, served);
+    assert_eq!(a.call(&b, Class::Vote, b"still").await.as_deref(), Ok(&b"still"[..]));
+    assert_eq!(a.transport.counts().links[&(NodeId(2), Class::Vote)].answered, 2);
+}
+
+#[tokio::test]
 async fn many_calls_are_open_on_one_connection_and_each_gets_its_own_answer() {
     let a = Node::start(introduction(1), None).await;
     let b = Node::start(introduction(2), None).await;

@@ -114,6 +114,8 @@ fn listed(call: &Call<'_>) -> Reply {
             let told = state.members().get(node);
             let peer_stats = heard.as_ref().and_then(|stats| stats.peers.get(node));
             let seen = peer_stats.and_then(|peer| peer.seen_ago);
+            let heard = peer_stats.and_then(|peer| peer.heard_ago);
+            let millis = |ago: Duration| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
             let text = |field: fn(&troupe_proto::member::Member) -> &str| told.map(field);
             json!({
                 "node": node.to_string(),
@@ -127,7 +129,8 @@ fn listed(call: &Call<'_>) -> Reply {
                 "version": told.map(|member| member.version),
                 "behind": behind(&vitals, *node),
                 "alive": peer_stats.and_then(|peer| peer.is_alive),
-                "seen_ms": seen.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+                "seen_ms": seen.map(millis),
+                "heard_ms": heard.map(millis),
             })
         })
         .collect();

@@ -1,8 +1,7 @@
-//! What can be seen on this machine alone: disk, certificates, descriptors, ports.
+//! What can be seen on this machine alone: disk, certificates, descriptors, clock.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,8 +32,6 @@ pub(super) fn look(boot: &Boot) -> Vec<Finding> {
     findings.extend(certificates(boot));
     findings.push(descriptors(boot));
     findings.push(clock_is_set());
-    let running = [("data", boot.listen.data), ("admin", boot.listen.admin), ("peer", boot.listen.peer)];
-    findings.extend(running.map(|(name, address)| port(name, address)));
     findings
 }
 
@@ -47,11 +44,18 @@ fn existing(dir: &Path) -> PathBuf {
 fn room(dir: &Path) -> Finding {
     let what = "room on the disk";
     match rustix::fs::statvfs(existing(dir)) {
+        Ok(disk) if disk.f_blocks == 0 => no_disk(dir),
         Ok(disk) => judge_room(disk.f_bavail.saturating_mul(disk.f_frsize)),
         Err(error) => {
             Finding::bad(what, format!("{}: {error}", dir.display()), "set data_dir to a directory that can be used")
         }
     }
+}
+
+/// The system shows things about itself there, as in /proc: no file can be kept.
+fn no_disk(dir: &Path) -> Finding {
+    let seen = format!("{} is on no disk: nothing can be kept there", dir.display());
+    Finding::bad("room on the disk", seen, "set data_dir to a directory on a disk")
 }
 
 fn judge_room(free: u64) -> Finding {
@@ -170,21 +174,6 @@ fn clock_is_set() -> Finding {
     Finding::good("clock", "it is set")
 }
 
-fn port(name: &str, address: SocketAddr) -> Finding {
-    let (what, seen) = (format!("listen.{name}"), format!("{address}"));
-    match TcpListener::bind(address) {
-        Ok(_) => Finding::good(what, format!("{seen} is free")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Finding::good(what, format!("{seen} is taken: by the node itself, if it runs"))
-        }
-        Err(error) => Finding::bad(
-            what,
-            format!("{seen}: {error}"),
-            "choose an address that this machine has, and a port this user may open",
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Verdict;
@@ -195,6 +184,15 @@ mod tests {
         let verdicts = [100 * MIB, 1000 * MIB, 10_000 * MIB].map(|free| judge_room(free).verdict);
 
         assert_eq!(verdicts, [Verdict::Bad, Verdict::Doubtful, Verdict::Good]);
+    }
+
+    #[test]
+    fn a_directory_that_is_on_no_disk_is_told_from_a_disk_that_is_full() {
+        let finding = room(Path::new("/proc"));
+
+        assert_eq!(finding.verdict, Verdict::Bad);
+        assert!(finding.seen.contains("/proc is on no disk") && !finding.seen.contains("MiB"), "{finding:?}");
+        assert!(room(Path::new("/")).seen.ends_with("MiB free"));
     }
 
     #[test]

@@ -1,7 +1,13 @@
 //! Looks at a node's machine, and at the other nodes from there, and says what to do about what is wrong.
 
+mod clocks;
+mod datagrams;
 mod here;
 mod others;
+mod own;
+mod ports;
+mod trust;
+mod versions;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,6 +16,9 @@ use super::output::{Output, yaml};
 use super::print::talk;
 use super::{Exit, say};
 use crate::config::{Boot, Flags, variable};
+use own::Own;
+pub(super) use own::access;
+pub(super) use ports::process;
 
 #[derive(Args)]
 pub(super) struct Doctor {
@@ -33,7 +42,7 @@ enum Verdict {
 
 /// What was looked at, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Finding {
+pub(super) struct Finding {
     what: String,
     verdict: Verdict,
     /// What was found.
@@ -56,14 +65,13 @@ impl Finding {
     }
 }
 
-/// Exits with 6 when something is bad, and with 1 when the configuration cannot be read at all.
+/// Exits with 6 when something is bad, and with 2 when the configuration cannot be read at all.
 pub(super) fn run(args: &Doctor) -> anyhow::Result<Exit> {
     let boot = Boot::load(&args.flags, &variable)?;
-    let mut findings = here::look(&boot);
-    findings.extend(others::look(&boot));
+    let findings = look(&boot);
     let worst = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Good);
     let text = match args.output {
-        Output::Table => findings.iter().map(human).collect(),
+        Output::Table => human(&findings),
         Output::Json => serde_json::to_string_pretty(&machine(&findings))? + "\n",
         Output::Yaml => yaml(&machine(&findings)),
     };
@@ -81,7 +89,24 @@ pub(super) fn run(args: &Doctor) -> anyhow::Result<Exit> {
     }
 }
 
-fn human(finding: &Finding) -> String {
+/// Everything that is looked at. Nobody who hangs is waited for longer than a moment.
+pub(super) fn look(boot: &Boot) -> Vec<Finding> {
+    let own = Own::ask(boot);
+    let mut findings = here::look(boot);
+    findings.extend(ports::look(boot, own.is_running()));
+    findings.extend(trust::look(boot, &own));
+    findings.extend(own.findings(boot));
+    findings.extend(others::look(&own));
+    findings.extend(own.refused_meanwhile());
+    findings
+}
+
+/// Findings for people, each with what to do about it.
+pub(super) fn human(findings: &[Finding]) -> String {
+    findings.iter().map(line).collect()
+}
+
+fn line(finding: &Finding) -> String {
     let mark = match finding.verdict {
         Verdict::Good => '+',
         Verdict::Doubtful => '!',
@@ -99,4 +124,20 @@ fn machine(findings: &[Finding]) -> Value {
     };
     let item = |finding: &Finding| json!({ "what": finding.what, "verdict": word(finding.verdict), "seen": finding.seen, "advice": finding.advice });
     json!({ "items": findings.iter().map(item).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_finding_has_a_mark_and_says_what_to_do_where_it_is_not_good() {
+        let findings = [Finding::good("a", "well"), Finding::bad("b", "broken", "mend it")];
+
+        assert_eq!(human(&findings), format!("[+] {:<28} well\n[x] {:<28} broken\n      -> mend it\n", "a", "b"));
+        assert_eq!(
+            machine(&findings)["items"][1],
+            json!({ "what": "b", "verdict": "bad", "seen": "broken", "advice": "mend it" })
+        );
+    }
 }
