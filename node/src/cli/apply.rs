@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -7,8 +6,9 @@ use http::Method;
 use serde_json::Value;
 
 use super::access::{Access, AdminError, Ask};
-use super::output::{Output, yaml};
-use super::print::{Asking, Changing, talk};
+use super::output::yaml;
+use super::planned::{Go, Planned};
+use super::print::{Asking, talk};
 use super::{Exit, say};
 use crate::admin::{Applied, Delta, Op};
 use crate::config::spec_file::{Sources, read_for_sending};
@@ -24,14 +24,8 @@ pub(super) struct Apply {
     /// With --prune, a file without providers, models and keys takes all of them away. Without it, it is refused.
     #[arg(long, requires = "prune")]
     allow_empty: bool,
-    /// Says what would change, and changes nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// Does not ask. Needed where nobody can be asked and something goes.
-    #[arg(short, long)]
-    yes: bool,
     #[command(flatten)]
-    changing: Changing,
+    planned: Planned,
 }
 
 #[derive(Args)]
@@ -69,29 +63,17 @@ pub(super) enum Format {
 }
 
 pub(super) fn apply(args: &Apply) -> anyhow::Result<Exit> {
-    let asking = &args.changing.asking;
+    let changing = &args.planned.changing;
+    let asking = &changing.asking;
     let spec = read(&args.file)?;
     let plan = dry_run(&asking.access, &spec, rest(args.prune, args.allow_empty))?;
     let planned: Applied = serde_json::from_value(plan.clone())?;
-    let is_empty = planned.added + planned.changed + planned.removed == 0;
-    if args.dry_run || is_empty {
-        return asking.print(&plan, |_| human(&planned, Tense::Future));
-    }
-    let is_asked = !args.yes && std::io::stdin().is_terminal();
-    if asking.output == Output::Table || is_asked {
-        // What is about to happen is said before it happens; only what happened is data.
-        talk(human(&planned, Tense::Future).trim_end());
-    }
-    if is_asked {
-        if !is_confirmed()? {
-            talk("nothing was changed");
-            return Ok(Exit::Failed);
-        }
-    } else if planned.removed > 0 && !args.yes {
-        let problem = format!("{} would be taken away: say --yes where nobody can be asked", things(planned.removed));
-        return Err(AdminError::Usage(problem).into());
-    }
-    let mut ask = Ask::change(Method::POST, &["apply"], args.changing.reason.as_deref());
+    let grave = (planned.removed > 0).then(|| format!("{} would be taken away", things(planned.removed)));
+    let is_asked = match args.planned.confirm(&plan, &planned, grave)? {
+        Go::On { is_asked } => is_asked,
+        Go::Home(exit) => return Ok(exit),
+    };
+    let mut ask = Ask::change(Method::POST, &["apply"], changing.reason.as_deref());
     for (name, value) in rest(args.prune, args.allow_empty) {
         ask = ask.query(name, value);
     }
@@ -168,15 +150,6 @@ const fn rest(prune: bool, allow_empty: bool) -> Rest {
 
 pub(super) const fn flag(is_set: bool) -> &'static str {
     if is_set { "true" } else { "false" }
-}
-
-pub(super) fn is_confirmed() -> std::io::Result<bool> {
-    let mut out = std::io::stderr().lock();
-    out.write_all(b"change this? [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Whether it is told before or after.

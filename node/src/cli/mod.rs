@@ -18,6 +18,7 @@ mod node;
 mod noun;
 mod output;
 mod page;
+mod planned;
 mod print;
 mod provider;
 mod rollback;
