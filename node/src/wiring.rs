@@ -15,7 +15,7 @@ use troupe_cluster::seal::{NoRandom, Random};
 use troupe_cluster::{Handle, State};
 use troupe_dialect::Dialect;
 use troupe_proto::health::Scope;
-use troupe_proto::id::{CredentialId, NodeId, ProviderId, TargetId};
+use troupe_proto::id::{NodeId, ProviderId, TargetId};
 
 use crate::admin::explain::{self, NodeBelief};
 use crate::admin::{BreakerReport, Targets, TestReport, millis};
@@ -24,7 +24,7 @@ use crate::house::House;
 use crate::telemetry::metrics::{Learned, Metrics, TargetNow};
 use crate::troubles::Trouble;
 use crate::upstream::Client;
-use crate::view::View;
+use crate::view::{Member, View};
 
 /// What a provider may take to say that it is there.
 const PROBE_FOR: Duration = Duration::from_secs(5);
@@ -148,7 +148,9 @@ impl Targets for LiveTargets {
                 nodes: beliefs.iter().map(explain::node_report).collect(),
             }
         };
+        let off = |target: TargetId| BreakerReport { state: "disabled".to_owned(), ..BreakerReport::closed(&target) };
         let mut reports: Vec<BreakerReport> = self.actors.targets().into_iter().map(report).collect();
+        reports.extend(self.view.read().off().into_iter().map(off));
         reports.sort_by(|a, b| a.target.cmp(&b.target));
         reports
     }
@@ -164,38 +166,26 @@ impl Targets for LiveTargets {
     fn test(&self, provider: &ProviderId) -> BoxFuture<'static, Option<Vec<TestReport>>> {
         let (view, client, provider) = (self.view.read(), self.client.clone(), provider.clone());
         Box::pin(async move {
-            let mut keys: Vec<Option<CredentialId>> = Vec::new();
-            let members = view.pools().flat_map(|pool| &pool.members).filter(|member| member.provider.id == provider);
-            for key in members.map(|member| member.credential.as_ref().map(|credential| credential.id.clone())) {
-                if !keys.contains(&key) {
-                    keys.push(key);
-                }
-            }
-            keys.sort_unstable();
-            let tests = keys.iter().map(|key| test(&view, &client, &provider, key.as_ref()));
-            let tested = join_all(tests).await;
+            let members = view.members_of(&provider);
+            let tested = join_all(members.into_iter().map(|member| test(member, &client))).await;
             (!tested.is_empty()).then_some(tested)
         })
     }
 }
 
 /// Tries one key of a provider.
-async fn test(view: &View, client: &Arc<Client>, provider: &ProviderId, key: Option<&CredentialId>) -> TestReport {
-    let target = TargetId { provider: provider.clone(), credential: key.cloned(), model: "".into() };
+async fn test(member: &Member, client: &Arc<Client>) -> TestReport {
     let began = clock::now();
-    let asked = match timeout(PROBE_FOR, ask(view, client, &target)).await {
+    let asked = match timeout(PROBE_FOR, ask(member, client)).await {
         Ok(asked) => asked,
         Err(_) => Asked { probed: Probed::Dead, status: None, problem: Some("no answer within 5 s".to_owned()) },
     };
-    let member = view.member(provider, key);
-    let url =
-        member.map(|member| member.provider.endpoint.address_of(&member.provider.models_path())).unwrap_or_default();
     TestReport {
-        key: key.map(ToString::to_string),
+        key: member.credential.as_ref().map(|credential| credential.id.to_string()),
         finding: asked.probed.as_str().to_owned(),
         status: asked.status,
         problem: asked.problem,
-        url,
+        url: member.provider.endpoint.address_of(&member.provider.models_path()),
         took_ms: millis(clock::now().saturating_duration_since(began)),
     }
 }
@@ -216,7 +206,10 @@ impl Prober for ModelsProber {
     fn probe(&self, target: &TargetId) -> Pin<Box<dyn Future<Output = Probed> + Send>> {
         let (view, client, target) = (self.view.read(), self.client.clone(), target.clone());
         Box::pin(async move {
-            match timeout(PROBE_FOR, ask(&view, &client, &target)).await {
+            let Some(member) = view.member(&target.provider, target.credential.as_ref()) else {
+                return Probed::Unknown;
+            };
+            match timeout(PROBE_FOR, ask(member, &client)).await {
                 Ok(asked) => asked.probed,
                 Err(_) => Probed::Dead,
             }
@@ -231,11 +224,11 @@ struct Asked {
     problem: Option<String>,
 }
 
-async fn ask(view: &View, client: &Arc<Client>, target: &TargetId) -> Asked {
-    let unknown = || Asked { probed: Probed::Unknown, status: None, problem: None };
-    let Some(member) = view.member(&target.provider, target.credential.as_ref()) else { return unknown() };
+async fn ask(member: &Member, client: &Arc<Client>) -> Asked {
     let provider = &member.provider;
-    let Ok(uri) = provider.models_path().parse() else { return unknown() };
+    let Ok(uri) = provider.models_path().parse() else {
+        return Asked { probed: Probed::Unknown, status: None, problem: None };
+    };
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.method_mut() = Method::GET;
     *request.uri_mut() = uri;

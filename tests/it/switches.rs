@@ -117,6 +117,16 @@ async fn a_provider_that_is_switched_off_is_called_by_no_node_until_it_is_switch
     );
     assert_eq!(line["changes"][0]["after"]["state"], "off", "{line}");
 
+    let audit = crew.operate(0, &["audit", "--limit", "1"]).await.ok();
+    assert!(audit.contains("provider switch o to disabled"), "{audit}");
+    let breakers = crew.operate(1, &["breaker", "list"]).await.ok();
+    let row = breakers.lines().find(|line| line.starts_with("o/main/o-x ")).unwrap_or_default();
+    assert!(row.contains(" disabled ") && row.ends_with("its provider is switched off"), "{breakers}");
+    // Whether to switch it on again is what one wants to find out.
+    let tested = crew.operate(2, &["provider", "test", "o"]).await;
+    assert!(tested.code == Some(0) && tested.out.contains("alive"), "{}{}", tested.out, tested.err);
+    assert!(tested.err.contains("o is switched off, and was asked all the same"), "{}", tested.err);
+
     // What is declared has no word in it.
     let reply = crew.ask(0, Method::POST, "/admin/v1/apply?prune", Some(spec(&crew))).await.unwrap();
     assert_eq!(reply.json()["changed"], json!(0), "{}", reply.text());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use troupe_proto::health::Scope;
-use troupe_proto::id::ProviderId;
+use troupe_proto::id::{ProviderId, TargetId};
 
 use super::explain::NodeReport;
 
@@ -17,7 +17,8 @@ pub trait Targets: Send + Sync {
     /// Has every live node forget why targets rest; how many are meant on this one.
     fn reset(&self, scope: &Scope) -> usize;
 
-    /// Asks a provider with each of its keys, from this node, now. `None`: no model uses such a provider.
+    /// Asks a provider with each of its keys, from this node, now, also where it is switched off. `None`: no model uses such a
+    /// provider.
     fn test(&self, provider: &ProviderId) -> BoxFuture<'static, Option<Vec<TestReport>>>;
 }
 
@@ -26,7 +27,8 @@ pub trait Targets: Send + Sync {
 pub struct BreakerReport {
     /// `provider/key/model`.
     pub target: String,
-    /// `closed`: it takes calls; `rests`; `probation`: its rest is over and one call decides.
+    /// `closed`: it takes calls; `rests`; `probation`: its rest is over and one call decides; `disabled`: its provider is
+    /// switched off.
     pub state: String,
     /// Why it rests, or did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,6 +45,22 @@ pub struct BreakerReport {
     /// What other nodes believe of it; absent while they have nothing to say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeReport>,
+}
+
+impl BreakerReport {
+    /// A target that nothing is held against.
+    pub(crate) fn closed(target: &TargetId) -> Self {
+        Self {
+            target: target.to_string(),
+            state: "closed".to_owned(),
+            rests_for: None,
+            rest_ends_in_ms: None,
+            is_told: false,
+            failures: 0,
+            streak: 0,
+            nodes: Vec::new(),
+        }
+    }
 }
 
 /// What one key of a provider came to when it was tried.

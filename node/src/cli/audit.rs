@@ -182,9 +182,15 @@ fn gap(gap: &Value) -> String {
     }
 }
 
-/// `added key team`.
+/// `added key team`; of a switch also to what: `changed provider switch openai to disabled`.
 fn change(change: &Value) -> String {
-    ["did", "what", "name"].map(|name| text(change, name)).join(" ")
+    let told = ["did", "what", "name"].map(|name| text(change, name)).join(" ");
+    let after = change.get("after").and_then(|after| after.get("state")).and_then(Value::as_str);
+    match (text(change, "what").as_str(), after) {
+        ("provider switch", Some("off")) => told + " to disabled",
+        ("provider switch", Some("on")) => told + " to enabled",
+        _ => told,
+    }
 }
 
 #[cfg(test)]
@@ -192,6 +198,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_switch_is_told_with_where_it_was_put() {
+        let switched = |state: &str| {
+            change(&json!({"did": "changed", "what": "provider switch", "name": "openai", "after": {"state": state}}))
+        };
+
+        assert_eq!(switched("off"), "changed provider switch openai to disabled");
+        assert_eq!(switched("on"), "changed provider switch openai to enabled");
+    }
 
     #[test]
     fn people_read_a_line_per_entry() {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::Exit;
 use super::access::Ask;
 use super::output::table;
-use super::print::{Asking, items, text};
+use super::print::{Asking, items, talk, text};
 use super::route::believed;
 use crate::admin::BreakerReport;
 
@@ -62,6 +62,7 @@ fn human(breakers: &[BreakerReport]) -> String {
         let why = match (&breaker.rests_for, breaker.is_told) {
             (Some(why), true) => format!("{why}, as other nodes say"),
             (Some(why), false) => why.clone(),
+            (None, _) if breaker.state == "disabled" => "its provider is switched off".to_owned(),
             (None, _) => "-".to_owned(),
         };
         let ends =
@@ -87,6 +88,12 @@ pub(super) fn tested(asking: &Asking, document: &Value) -> anyhow::Result<Exit> 
             &[3],
         )
     })?;
+    if text(document, "state") == "disabled" {
+        let name = text(document, "name");
+        talk(&format!(
+            "{name} is switched off, and was asked all the same; `troupe provider enable {name}` has it called"
+        ));
+    }
     let is_well = |test: &Value| matches!(text(test, "finding").as_str(), "alive" | "answers");
     Ok(if items(document).iter().all(is_well) { Exit::Ok } else { Exit::Unhealthy })
 }
@@ -110,15 +117,17 @@ mod tests {
             {"target": "openai/main/gpt-4o", "state": "rests", "rests_for": "unreachable", "rest_ends_in_ms": 4_120,
              "is_told": true, "failures": 1, "streak": 0,
              "nodes": [{"node": "gw-2", "says": "a call reached nobody", "counts": true}]},
-            {"target": "openai/spare/gpt-4o", "state": "closed", "is_told": false, "failures": 0, "streak": 0}
+            {"target": "openai/spare/gpt-4o", "state": "closed", "is_told": false, "failures": 0, "streak": 0},
+            {"target": "spare/-/gpt-4o", "state": "disabled", "is_told": false, "failures": 0, "streak": 0}
         ]))
         .unwrap();
 
         assert_eq!(
             human(&breakers),
-            "TARGET               STATE   TO GO  FAILED/RESTS  WHY\n\
-             openai/main/gpt-4o   rests   4.1 s           1/0  unreachable, as other nodes say\n\
-             openai/spare/gpt-4o  closed      -           0/0  -\n\
+            "TARGET               STATE     TO GO  FAILED/RESTS  WHY\n\
+             openai/main/gpt-4o   rests     4.1 s           1/0  unreachable, as other nodes say\n\
+             openai/spare/gpt-4o  closed        -           0/0  -\n\
+             spare/-/gpt-4o       disabled      -           0/0  its provider is switched off\n\
              as other nodes see it\n\
              \x20 openai/main/gpt-4o at gw-2: a call reached nobody\n"
         );

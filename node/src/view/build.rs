@@ -302,7 +302,7 @@ fn fingerprint(provider: &spec::Provider, credential: Option<&spec::Credential>)
 }
 
 /// Stands for the asked name in the id of a target that passes it on.
-const ASKED: &str = "*";
+pub(super) const ASKED: &str = "*";
 
 fn limits(rules: &Rules) -> CallLimits {
     let timeouts = rules.timeouts;

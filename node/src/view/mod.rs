@@ -6,7 +6,7 @@ mod build;
 mod keys;
 mod near;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,6 +170,27 @@ impl View {
             let own = member.credential.as_ref().map(|credential| &credential.id);
             member.provider.id == *provider && own == credential
         })
+    }
+
+    /// A provider's members, one for each of its credentials that some pool has, in order of these; also where the provider is
+    /// switched off.
+    pub fn members_of(&self, provider: &ProviderId) -> Vec<&Member> {
+        let members = self.pools().flat_map(|pool| pool.members.iter().chain(&pool.off));
+        let own = |member: &&Member| member.provider.id == *provider;
+        let id = |member: &Member| member.credential.as_ref().map(|credential| credential.id.clone());
+        let by_credential: BTreeMap<_, _> = members.filter(own).map(|member| (id(member), member)).collect();
+        by_credential.into_values().collect()
+    }
+
+    /// The targets that nobody calls because their providers are switched off, in order, each once.
+    pub fn off(&self) -> BTreeSet<TargetId> {
+        let members = self.pools().flat_map(|pool| &pool.off);
+        let id = |member: &Member| TargetId {
+            provider: member.provider.id.clone(),
+            credential: member.credential.as_ref().map(|credential| credential.id.clone()),
+            model: member.model.clone().unwrap_or_else(|| build::ASKED.into()),
+        };
+        members.map(id).collect()
     }
 
     /// Every pool, by its configured name.

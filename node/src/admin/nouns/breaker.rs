@@ -6,6 +6,7 @@ use troupe_proto::failure::ErrorCode;
 use troupe_proto::health::Scope;
 use troupe_proto::id::{CredentialId, ProviderId};
 
+use super::provider;
 use crate::admin::call::Call;
 use crate::admin::failure::Failure;
 use crate::admin::reply::{self, Reply};
@@ -52,6 +53,7 @@ pub(in crate::admin) async fn reset(call: &Call<'_>) -> Result<Reply, Failure> {
 pub(in crate::admin) async fn test(call: &Call<'_>) -> Result<Reply, Failure> {
     let tested = call.state.targets.test(&ProviderId::new(call.name())).await;
     let tested = tested.ok_or_else(|| Failure::not_found("provider that a model uses", call.name()))?;
+    let state = provider::word(call.state.cluster.state().spec().switch(&ProviderId::new(call.name())));
     let items: Value = json!(tested);
-    Ok(reply::json(&json!({ "name": call.name(), "items": items })))
+    Ok(reply::json(&json!({ "name": call.name(), "state": state, "items": items })))
 }

@@ -23,7 +23,7 @@ fn told(name: &str, revision: Revision, spec: &Spec, provider: &Provider) -> Map
     document
 }
 
-const fn word(switch: Switch) -> &'static str {
+pub(super) const fn word(switch: Switch) -> &'static str {
     match switch {
         Switch::Off => "disabled",
         Switch::On => "enabled",
