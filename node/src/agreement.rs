@@ -127,6 +127,7 @@ impl Agreement {
             links: peers.transport.counts(),
             gossip: peers.gossip.stats().unwrap_or_default(),
             certificate_expires: peers.certificate_expires(),
+            is_certificate_unusable: peers.unusable_certificates().is_some(),
             vitals: self.handle.vitals(),
             age: self.freshness.age(now),
             is_fresh: self.freshness.is_fresh(now),

@@ -239,7 +239,7 @@ impl Node {
         let listener = tokio::spawn(listener.run(house.clone(), workers.clone(), flow_seen));
         let (admin_stop, admin_stopped) = watch::channel(false);
         let token = own_token.map(|own| own.hash);
-        let state = admin_state(boot, &house, (&cluster, peers.as_deref()), (&rotation, outbox), token, admin_tls);
+        let state = admin_state(boot, &house, (&cluster, peers.as_ref()), (&rotation, outbox), token, admin_tls);
         let leave = state.leave.clone();
         tasks.spawn(crate::admin::serve(admin_listener, state, admin_stopped));
         health.set(Phase::Serving);
@@ -475,7 +475,7 @@ async fn publish_changes(house: Arc<House>) {
 fn admin_state(
     boot: &Boot,
     house: &Arc<House>,
-    (cluster, peers): (&Handle, Option<&Peers>),
+    (cluster, peers): (&Handle, Option<&Arc<Peers>>),
     (rotation, outbox): (&Arc<Rotation>, Option<Arc<Outbox>>),
     token: Option<KeyHash>,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -485,6 +485,7 @@ fn admin_state(
     let routes = house.view.clone();
     let tell_reset = outbox.map(|outbox| -> wiring::TellReset { Box::new(move |scope| outbox.reset(scope)) });
     let gossip = peers.map(|peers| peers.gossip.clone());
+    let voter = peers.cloned();
     Arc::new(AdminState {
         turn: tokio::sync::Mutex::default(),
         metrics: house.metrics.clone(),
@@ -502,6 +503,14 @@ fn admin_state(
         follows: boot.spec_file.clone(),
         authority: peers.and_then(|peers| Some(peers.certificates.as_ref()?.fingerprint())),
         tls,
+        hand_over: Box::new(move || {
+            let peers = voter.clone();
+            Box::pin(async move {
+                if let Some(peers) = peers {
+                    peers.hand_over().await;
+                }
+            })
+        }),
         heard: Box::new(move || gossip.as_ref().and_then(gossip::Gossiping::stats)),
         leave: Arc::default(),
         rotation: rotation.clone(),

@@ -53,6 +53,7 @@ pub async fn watch(house: Arc<House>, peers: Arc<Peers>, over: watch::Sender<Opt
         let latest = refusals.latest(&peers.transport.counts().rejected_out, now);
         let refused = latest.filter(|_| is_silent);
         troubles.set(Trouble::Refused, refused.and_then(told), now);
+        troubles.set(Trouble::Certificates, peers.unusable_certificates(), now);
         sleep(LOOK_EVERY).await;
     }
 }

@@ -19,6 +19,8 @@ pub enum Trouble {
     CutOff,
     /// Other nodes and this one refuse each other.
     Refused,
+    /// The files of its certificates cannot be taken up.
+    Certificates,
 }
 
 /// What is wrong at the moment.

@@ -100,6 +100,60 @@ async fn a_node_whose_disk_is_full_serves_up_to_its_bound_takes_no_change_and_th
     assert_eq!(crew.ask(0, Method::PUT, "/admin/v1/keys/more", Some(json!({}))).await.unwrap().status, 201);
 }
 
+/// Waits until a command at a node ends with this code; gives what it said.
+pub(crate) async fn comes_to(crew: &Crew, at: usize, arguments: &[&str], code: i32) -> String {
+    let deadline = clock::now() + 2 * LONG;
+    loop {
+        let ran = crew.operate(at, arguments).await;
+        let told = format!("{}{}", ran.out, ran.err);
+        if ran.code == Some(code) {
+            return told;
+        }
+        assert!(clock::now() < deadline, "{arguments:?} does not exit with {code}: {told}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_leader_leads_no_more_a_node_without_consensus_is_heard_and_a_dead_voter_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut crew = Crew::start(&unkilled(dir.path()), 3).await;
+    crew.furnish().await;
+    let keys: serde_json::Map<String, Value> = (0..3000).map(|n| (format!("k{n:05}"), json!({}))).collect();
+    let reply = crew.ask(0, Method::POST, "/admin/v1/apply", Some(json!({ "keys": keys }))).await.unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    all_answer(&crew, "sk-team", 200).await;
+    let check = ["cluster", "status", "--check"];
+    comes_to(&crew, 0, &check, 0).await;
+
+    let former = crew.some_leader().await;
+    crew.operate(former, &["node", "drain"]).await.ok();
+    assert_ne!(crew.status(former, "role").await, "leader", "{}", crew.log(former));
+    let leader = crew.some_leader().await;
+    assert_ne!(leader, former);
+    crew.operate(former, &["node", "undrain"]).await.ok();
+
+    let ill = (0..3).find(|at| ![former, leader].contains(at)).unwrap();
+    fill_disk(&crew, ill);
+    let put = crew.ask(leader, Method::PUT, "/admin/v1/keys/more", Some(json!({}))).await.unwrap();
+    assert_eq!(put.status, 201, "{}", put.text());
+    shows(&crew, ill, "consensus stopped at this node").await;
+    // Longer than gossip takes to find a node dead that says nothing.
+    sleep(Duration::from_secs(4)).await;
+    let node =
+        |members: Vec<Value>| members.into_iter().find(|one| one["name"] == crew.nodes[ill].name.as_str()).unwrap();
+    let seen = node(crew.members(leader).await);
+    assert_eq!(seen["alive"], true, "{seen}");
+    assert_eq!(crew.operate(leader, &check).await.code, Some(0), "it gives signs of life");
+
+    crew.kill(ill);
+    let told = comes_to(&crew, leader, &check, 6).await;
+    let name = crew.nodes[ill].name.clone();
+    assert!(told.contains(&format!("voter {name} (")) && told.contains("is dead"), "{told}");
+    assert_eq!(crew.operate(leader, &[&check[..], &["--tolerate", &name]].concat()).await.code, Some(0));
+    assert_eq!(crew.operate(leader, &["cluster", "status"]).await.code, Some(0), "it is asked what is so, not whether");
+}
+
 fn other_key(crew: &Crew) -> String {
     let file = crew.path("other-seal-key");
     std::fs::write(&file, "ab".repeat(32)).unwrap();

@@ -20,6 +20,7 @@ use super::frame::{Frame, Kind};
 use super::stream::{Ended, Reader, Writer, frames};
 use super::tls::Shown;
 use super::{Accept, BoxedIo, Caller, Class, Rejected, Service, hello};
+use crate::clock;
 
 /// How long to wait after the system had no connection to give, such as for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
@@ -179,7 +180,10 @@ pub(super) async fn run(doors: Arc<Doors>, mut listener: Box<dyn Accept>) {
         match accepted {
             Ok((io, from)) => match doors.knock(from) {
                 Ok(knock) => drop(open.spawn(greet(Arc::clone(&doors), io, from, knock))),
-                Err(reason) => doors.reject(reason, from),
+                Err(reason) => {
+                    doors.shared.book.shook(Err(reason), Duration::ZERO);
+                    doors.reject(reason, from);
+                }
             },
             Err(error) => {
                 tracing::debug!(%error, "no connection could be accepted");
@@ -190,9 +194,12 @@ pub(super) async fn run(doors: Arc<Doors>, mut listener: Box<dyn Accept>) {
 }
 
 async fn greet(doors: Arc<Doors>, io: BoxedIo, from: SocketAddr, knock: Knock) {
+    let began = clock::now();
     let greeted = timeout(doors.shared.settings.handshake_max, shake(&doors, io)).await;
     drop(knock);
-    match greeted.unwrap_or(Err(Rejected::Slow)) {
+    let greeted = greeted.unwrap_or(Err(Rejected::Slow));
+    doors.shared.book.shook(greeted.as_ref().map(|_| ()).map_err(|reason| *reason), clock::now().duration_since(began));
+    match greeted {
         Ok(guest) => entertain(&doors, guest, from).await,
         Err(reason) => doors.reject(reason, from),
     }
@@ -264,7 +271,6 @@ fn judge(doors: &Doors, frame: &Frame, shown: Option<Shown>) -> Result<Caller, R
 async fn entertain(doors: &Arc<Doors>, guest: Guest, from: SocketAddr) {
     let Guest { caller, admitted, reader, mut writer } = guest;
     let book = &doors.shared.book;
-    book.accepted();
     book.connections_in.fetch_add(1, Ordering::Relaxed);
     let ended = tokio::select! {
         biased;

@@ -51,12 +51,38 @@ pub struct Counts {
     pub connections_in: u64,
     /// Connections that peers opened, past their handshake.
     pub accepted: u64,
+    /// Connections that peers opened and that were refused in their handshake, or before it for want of room, by reason.
+    pub refused: BTreeMap<Rejected, u64>,
+    /// How long the handshakes of these took until they were let in, and until they were refused.
+    pub shook: [Shook; 2],
     /// Calls being served at the moment.
     pub serving: u64,
     /// Calls served.
     pub served: u64,
     /// What each peer was asked, by class.
     pub links: BTreeMap<(NodeId, Class), LinkCounts>,
+}
+
+/// How long handshakes took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shook {
+    /// By the first of [`ROUND_TRIP_BOUNDS`] that is not below.
+    pub buckets: [u64; ROUND_TRIP_BOUNDS.len() + 1],
+    /// How many.
+    pub count: u64,
+    /// Their sum.
+    pub sum: Duration,
+}
+
+impl Shook {
+    fn add(&mut self, took: Duration) {
+        let bucket = ROUND_TRIP_BOUNDS.partition_point(|bound| *bound < took);
+        if let Some(count) = self.buckets.get_mut(bucket) {
+            *count += 1;
+        }
+        self.count += 1;
+        self.sum = self.sum.saturating_add(took);
+    }
 }
 
 /// What one peer was asked.
@@ -125,8 +151,20 @@ impl Book {
         }
     }
 
-    pub(super) fn accepted(&self) {
-        self.lock().accepted += 1;
+    /// Counts the end of a handshake, and how long it took.
+    pub(super) fn shook(&self, outcome: Result<(), Rejected>, took: Duration) {
+        let mut counts = self.lock();
+        let [accepted, refused] = &mut counts.shook;
+        match outcome {
+            Ok(()) => {
+                accepted.add(took);
+                counts.accepted += 1;
+            }
+            Err(reason) => {
+                refused.add(took);
+                *counts.refused.entry(reason).or_default() += 1;
+            }
+        }
     }
 
     pub(super) fn served(&self) {
@@ -170,6 +208,20 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn handshakes_count_by_how_they_ended_and_how_long_that_took() {
+        let book = Book::default();
+
+        book.shook(Ok(()), Duration::from_millis(3));
+        book.shook(Err(Rejected::Slow), Duration::from_secs(10));
+        book.shook(Err(Rejected::Busy), Duration::ZERO);
+
+        let Counts { accepted, refused, shook: [well, ill], .. } = book.read();
+        assert_eq!((accepted, refused), (1, BTreeMap::from([(Rejected::Slow, 1), (Rejected::Busy, 1)])));
+        assert_eq!((well.count, well.buckets[4], well.sum), (1, 1, Duration::from_millis(3)));
+        assert_eq!((ill.count, ill.buckets[0], ill.buckets[12]), (2, 1, 1));
+    }
 
     #[tokio::test]
     async fn round_trips_fall_into_the_first_bucket_that_holds_them() {

@@ -24,6 +24,8 @@ mod targets;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use troupe_cluster::Handle;
 use troupe_cluster::gossip::Stats;
 use troupe_proto::failure::ErrorCode;
@@ -69,6 +71,8 @@ pub struct AdminState {
     pub authority: Option<[u8; 32]>,
     /// What gossip knows of the other nodes; `None` where there is none.
     pub heard: Box<dyn Fn() -> Option<Stats> + Send + Sync>,
+    /// Hands leadership to another voter, if this node leads and there is one.
+    pub hand_over: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
     /// For HTTPS; `None` serves plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Told once this node was taken out of its cluster by its own operator: it stops then.

@@ -152,6 +152,11 @@ const CLUSTER: &[Member] = &[
     member("confirmed_ms", "whole", "Milliseconds since a quorum confirmed that this node knew all there was."),
     member("quorum", "yes or no", "Whether that was a moment ago. Without it, one that leads only believes so."),
     PROBLEMS,
+    member(
+        "voters_lost",
+        "list",
+        "Other voters that gossip finds dead, or never heard of: `node`, `name`, `seen_ms` (absent: never).",
+    ),
     member("state_hash", "text", "With `hash`: the SHA-256 of the state."),
 ];
 const EXPIRES_IN: Parameter =
@@ -216,7 +221,11 @@ const PROBLEMS: Member =
 
 const BREAKER: &[Member] = &[
     member("target", "text", "`provider/key/model`."),
-    member("state", "text", "`closed`: it takes calls; `rests`; `probation`: its rest is over and one call decides."),
+    member(
+        "state",
+        "text",
+        "`closed`: it takes calls; `rests`; `probation`: its rest is over and one call decides; `disabled`: its provider is switched off.",
+    ),
     member("rests_for", "text", "`failures`, `unreachable`, `credential`, `quota`, `retry_after` or `paced`."),
     member("rest_ends_in_ms", "whole", "How long it still rests."),
     member("is_told", "yes or no", "Whether it rests because other nodes say so."),
@@ -235,6 +244,7 @@ const BREAKERS_MEANT: &[Member] = &[
 ];
 const PROVIDER_TESTED: &[Member] = &[
     NAME,
+    SWITCH,
     member(
         "items",
         "list",

@@ -47,6 +47,7 @@ async fn start_with(token: Option<&str>, follows: Option<PathBuf>) -> Admin {
         follows,
         authority: None,
         heard: Box::new(|| None),
+        hand_over: Box::new(|| Box::pin(async {})),
         leave: Arc::default(),
         rotation: Rotation::new(health.clone(), Arc::default(), (Duration::ZERO, Duration::from_secs(60))),
         tls: None,

@@ -54,9 +54,12 @@ pub(super) enum Command {
 
 #[derive(Args)]
 pub(super) struct Status {
-    /// Exits with 6 when the node has no leader or has not heard from a majority.
+    /// Exits with 6 when the node has a problem, no leader, or has not heard from a majority, and when another voter is dead.
     #[arg(long)]
     check: bool,
+    /// A voter that may be dead, by its name or id: one that is being repaired. May be given again.
+    #[arg(long, value_name = "NODE", requires = "check")]
+    tolerate: Vec<String>,
     #[command(flatten)]
     asking: Asking,
 }
@@ -203,15 +206,31 @@ fn status(args: &Status) -> anyhow::Result<Exit> {
     let document = args.asking.access.ask(&Ask::get(&["cluster"]))?;
     let is_confirmed = document.get("confirmed_ms").and_then(Value::as_u64).is_some_and(|ms| ms <= CONFIRMED_MS);
     let problems = problems(&document);
-    let is_well = is_confirmed && problems.is_empty() && document.get("leader").is_some_and(Value::is_string);
+    let takes_part = is_confirmed && document.get("leader").is_some_and(Value::is_string);
+    let missed = missed(&document, &args.tolerate);
     let exit = args.asking.print(&document, human_status)?;
-    if args.check && !is_well {
-        if problems.is_empty() {
-            talk("this node has no leader, or has not heard from a majority");
-        }
-        return Ok(Exit::Unhealthy);
+    if !args.check || (takes_part && problems.is_empty() && missed.is_empty()) {
+        return Ok(exit);
     }
-    Ok(exit)
+    if !takes_part && problems.is_empty() {
+        talk("this node has no leader, or has not heard from a majority");
+    }
+    missed.iter().for_each(|voter| talk(voter));
+    Ok(Exit::Unhealthy)
+}
+
+/// The voters that are dead, as people read it, but those that may be.
+fn missed(document: &Value, tolerated: &[String]) -> Vec<String> {
+    let lost = document.get("voters_lost").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let may_be = |voter: &&Value| ["name", "node"].iter().any(|field| tolerated.contains(&text(voter, field)));
+    let told = |voter: &Value| {
+        let (name, node) = (text(voter, "name"), text(voter, "node"));
+        match voter.get("seen_ms").and_then(Value::as_u64) {
+            Some(ms) => format!("voter {name} ({node}) is dead: nothing was heard of it for {} s", ms / 1000),
+            None => format!("voter {name} ({node}) was never heard of"),
+        }
+    };
+    lost.iter().filter(|voter| !may_be(voter)).map(told).collect()
 }
 
 /// What a node says is wrong with it.
@@ -242,6 +261,7 @@ fn human_status(document: &Value) -> String {
     let unit = |field: &str| if field == "confirmed_ms" { " ms ago" } else { "" };
     let mut said = rows.map(|(name, field)| format!("{name:<10} {}{}\n", text(document, field), unit(field))).concat();
     said.push_str(&human_problems(document));
+    missed(document, &[]).iter().for_each(|voter| said.push_str(&format!("PROBLEM: {voter}\n")));
     said
 }
 
@@ -343,4 +363,27 @@ fn several(verb: &str, args: &Several) -> anyhow::Result<Exit> {
 fn print_members(ask: &Ask<'_>, changing: &Changing) -> anyhow::Result<Exit> {
     let document = changing.asking.access.ask(ask)?;
     changing.asking.print(&document, human_members)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_dead_voter_is_named_unless_it_may_be_dead() {
+        let document = json!({ "voters_lost": [
+            { "node": "0000000000000002", "name": "gw-2", "seen_ms": 12_345 },
+            { "node": "0000000000000003", "name": "gw-3", "seen_ms": null },
+        ] });
+        let second = "voter gw-2 (0000000000000002) is dead: nothing was heard of it for 12 s".to_owned();
+        let third = "voter gw-3 (0000000000000003) was never heard of".to_owned();
+
+        assert_eq!(missed(&document, &[]), [second.clone(), third.clone()]);
+        assert_eq!(missed(&document, &["gw-2".to_owned()]), [third]);
+        assert_eq!(missed(&document, &["0000000000000003".to_owned()]), [second]);
+        assert!(missed(&json!({}), &[]).is_empty(), "an older node tells of none");
+        assert!(human_status(&document).contains("PROBLEM: voter gw-2 "));
+    }
 }

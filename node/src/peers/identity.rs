@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 use troupe_cluster::Keyring;
 use troupe_cluster::storage::{DataDir, DirError};
@@ -36,6 +37,25 @@ pub(super) struct Identity {
     /// Where what a token gave is kept.
     files: Files,
     issuer: Option<Arc<Issuer>>,
+    /// What was read from files last, and why it cannot be used, if so.
+    read: Mutex<Read>,
+}
+
+/// What came of reading the files of certificates again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    /// They hold what is in force.
+    Same,
+    /// They held something else, which is in force now.
+    TakenUp,
+}
+
+/// What was read from the files of certificates last.
+#[derive(Default)]
+struct Read {
+    /// The SHA-256 of the texts in force; `None` where nobody looked yet.
+    in_force: Option<[u8; 32]>,
+    unusable: Option<String>,
 }
 
 struct Requested {
@@ -63,7 +83,8 @@ impl Identity {
         let tls = |error: &(dyn std::error::Error + 'static)| PeersError::Tls(causes(error));
         let files = kept_in(dir.path());
         let dir = Mutex::new(dir);
-        let mut this = Self { dir, certificates: None, given: None, requested: None, files, issuer: None };
+        let mut this =
+            Self { dir, certificates: None, given: None, requested: None, files, issuer: None, read: Mutex::default() };
         if let Some(given) = &boot.cluster.tls {
             let [ca, cert, key] = [&given.ca, &given.cert, &given.key].map(|pem| pem.text.expose().as_str());
             this.certificates = Some(Arc::new(Certificates::from_pem(ca, cert, key).map_err(|error| tls(&error))?));
@@ -71,9 +92,12 @@ impl Identity {
                 let issuer = Issuer::read(ca, ca_key.text.expose()).map_err(|error| tls(&error))?;
                 this.issuer = Some(Arc::new(issuer));
             }
+            let texts = [&given.ca, &given.cert, &given.key].map(|pem| pem.text.clone());
+            this.read().in_force = Some(fingerprint(&texts));
             this.given = Some(given.clone());
         } else if this.files.cert.exists() {
             this.certificates = Some(Arc::new(Certificates::load(this.files.clone()).map_err(|error| tls(&error))?));
+            this.read().in_force = kept(&this.files).ok().as_ref().map(fingerprint);
         } else if let Some(token) = boot.cluster.join_token.as_ref().filter(|_| !boot.cluster.is_plain) {
             let (secret, fingerprint) = split_token(token.expose()).ok_or(PeersError::JoinToken)?;
             let (csr_pem, key) = ca::request(&boot.node.name, &[]).map_err(|error| tls(&error))?;
@@ -129,7 +153,9 @@ impl Identity {
         // The certificate last: with it, the three are complete.
         keep(&self.files.ca, ca)?;
         keep(&self.files.key, key)?;
-        keep(&self.files.cert, cert)
+        keep(&self.files.cert, cert)?;
+        self.read().in_force = kept(&self.files).ok().as_ref().map(fingerprint);
+        Ok(())
     }
 
     /// Reads the certificates again and again, so that whoever renews them need tell nobody.
@@ -140,7 +166,17 @@ impl Identity {
         }
     }
 
-    /// Reads the certificates again that came from files. Those that cannot be used change nothing.
+    /// Why the files of certificates cannot be taken up, if so; those in force stay.
+    pub(super) fn unusable(&self) -> Option<String> {
+        self.read().unusable.clone()
+    }
+
+    fn read(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the certificates again that came from files. Those that cannot be used change nothing, and those in force are
+    /// not taken up again.
     pub(super) fn refresh(&self) {
         let Some(certificates) = &self.certificates else { return };
         let texts = match &self.given {
@@ -149,19 +185,42 @@ impl Identity {
             None => return,
         };
         let now = clock::unix_seconds();
-        let done = texts.and_then(|[ca, cert, key]| {
-            certificates.reload_pem(ca.expose(), cert.expose(), key.expose(), now).map_err(|error| told(&error))
-        });
-        match done {
-            Ok(()) => {
-                tracing::info!(expires = certificates.expires_at(), "certificates for other nodes were read again")
+        match self.take_up(certificates, texts, now) {
+            Ok(Renewal::Same) => {}
+            Ok(Renewal::TakenUp) => {
+                tracing::info!(expires = certificates.expires_at(), "certificates for other nodes were read again");
             }
             Err(error) => {
                 let file = self.place_of("cert");
                 tracing::error!(%error, file, "certificates for other nodes cannot be used, those in force stay");
+                self.read().unusable = Some(format!(
+                    "certificates for other nodes cannot be taken up from {file} ({error}): those in force stay, and end at \
+                     {}",
+                    time_text(certificates.expires_at())
+                ));
             }
         }
         self.say_when_due(now);
+    }
+
+    /// Takes up what stands in the files, unless it is in force already.
+    fn take_up(
+        &self,
+        certificates: &Certificates,
+        texts: Result<[Secret<String>; 3], String>,
+        now: i64,
+    ) -> Result<Renewal, String> {
+        let texts = texts?;
+        let print = fingerprint(&texts);
+        let mut read = self.read();
+        if read.in_force == Some(print) {
+            read.unusable = None;
+            return Ok(Renewal::Same);
+        }
+        let [ca, cert, key] = texts.each_ref().map(|text| text.expose().as_str());
+        certificates.reload_pem(ca, cert, key, now).map_err(|error| told(&error))?;
+        *read = Read { in_force: Some(print), unusable: None };
+        Ok(Renewal::TakenUp)
     }
 
     /// Says that the certificates in force have ended, or soon will. A node whose certificate has ended starts all the
@@ -241,6 +300,16 @@ fn told(error: &TlsError) -> String {
 fn kept_in(dir: &Path) -> Files {
     let at = |name: &str| dir.join(name);
     Files { ca: at("peer-ca.crt"), cert: at(CERTIFICATE_FILE), key: at("peer.key") }
+}
+
+fn fingerprint(texts: &[Secret<String>; 3]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for text in texts {
+        // So that no two places of a boundary between them look alike.
+        hash.update(text.expose().len().to_le_bytes());
+        hash.update(text.expose());
+    }
+    hash.finalize().into()
 }
 
 fn again(given: &PeerTls) -> Result<[Secret<String>; 3], String> {
@@ -343,7 +412,43 @@ mod tests {
             requested: None,
             files,
             issuer: None,
+            read: Mutex::default(),
         }
+    }
+
+    #[test]
+    fn certificates_are_taken_up_when_they_changed_and_those_that_cannot_be_are_told_until_they_can() {
+        let now = clock::unix_seconds();
+        let made = ca::found("CA", ca::Validity::days(now, 10)).unwrap();
+        let issuer = Issuer::read(&made.cert, &made.key).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let files = Files { ca: at("peer-ca.crt"), cert: at(CERTIFICATE_FILE), key: at("peer.key") };
+        let write = |days| {
+            let node = issuer.issue("gw-1", &[], None, ca::Validity::days(now, days)).unwrap();
+            for (path, text) in [(&files.ca, &made.cert), (&files.cert, &node.cert), (&files.key, &node.key)] {
+                std::fs::write(path, text).unwrap();
+            }
+        };
+        write(1);
+        let certificates = Arc::new(Certificates::load(files.clone()).unwrap());
+        let identity = identity(dir.path(), &certificates, files.clone());
+        let again = || identity.take_up(&certificates, kept(&files), now);
+
+        assert_eq!((again(), again()), (Ok(Renewal::TakenUp), Ok(Renewal::Same)), "they are in force then");
+        write(5);
+        assert_eq!((again(), again()), (Ok(Renewal::TakenUp), Ok(Renewal::Same)));
+
+        std::fs::write(&files.cert, "rubbish").unwrap();
+        identity.refresh();
+        let told = identity.unusable().unwrap();
+        assert!(told.contains(files.cert.to_str().unwrap()) && told.contains("stay"), "{told}");
+        std::fs::remove_file(&files.key).unwrap();
+        identity.refresh();
+        assert!(identity.unusable().unwrap().contains("peer.key"), "{:?}", identity.unusable());
+        write(7);
+        identity.refresh();
+        assert_eq!((identity.unusable(), certificates.expires_at()), (None, now + 7 * 86_400));
     }
 
     #[test]

@@ -218,6 +218,10 @@ async fn run(
     seeking.abort();
     drop(listening);
     raft.shutdown().await;
+    // A node whose consensus failed serves on for a while, and the others shall know that it is there: gossip lives here too.
+    if matches!(*stopped.borrow(), Some(Stopped::Failed(_))) {
+        told.wait_for(|is_told| *is_told).await.ok();
+    }
 }
 
 async fn open(
@@ -358,17 +362,25 @@ impl Peers {
         self.identity.refresh();
     }
 
+    /// Why the files of the certificates cannot be taken up, if so; those in force stay.
+    pub fn unusable_certificates(&self) -> Option<String> {
+        self.identity.unusable()
+    }
+
     /// When the first of the certificates ends, in seconds since 1970.
     pub fn certificate_expires(&self) -> Option<i64> {
         self.certificates.as_ref().map(|certificates| certificates.expires_at())
     }
 
-    /// Stops taking part. What was acknowledged is on disk anyway; a leader hands over first, so that the others need not
-    /// wait until they miss it.
-    pub async fn stop(&self) {
+    /// Hands leadership to the voter that lacks least, if this node leads and there is another that lives.
+    pub async fn hand_over(&self) {
         let vitals = self.handle.vitals();
         let lag = |node: &NodeId| vitals.behind.iter().find(|(id, _)| id == node).map_or(u64::MAX, |(_, lag)| *lag);
-        let heirs = vitals.voters.iter().map(|(node, _)| *node).filter(|node| *node != self.node);
+        let heard = self.gossip.stats();
+        let is_dead = |node: &NodeId| {
+            heard.as_ref().and_then(|stats| stats.peers.get(node)).is_some_and(|peer| peer.is_alive == Some(false))
+        };
+        let heirs = vitals.voters.iter().map(|(node, _)| *node).filter(|node| *node != self.node && !is_dead(node));
         if vitals.role == Role::Leader
             && let Some(heir) = heirs.min_by_key(lag)
         {
@@ -378,6 +390,12 @@ impl Peers {
                 Err(_) => tracing::warn!("leadership is not handed over in time"),
             }
         }
+    }
+
+    /// Stops taking part. What was acknowledged is on disk anyway; a leader hands over first, so that the others need not
+    /// wait until they miss it.
+    pub async fn stop(&self) {
+        self.hand_over().await;
         self.stop.send_replace(true);
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let joined = tokio::task::spawn_blocking(move || thread.join());

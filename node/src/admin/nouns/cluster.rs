@@ -18,6 +18,7 @@ use super::token;
 use crate::admin::call::Call;
 use crate::admin::failure::{Code, Failure};
 use crate::admin::reply::{self, Reply};
+use crate::admin::targets::millis;
 use crate::clock;
 use crate::config::new_join_token;
 use crate::config::spec_file::time_text;
@@ -49,6 +50,7 @@ pub(in crate::admin) async fn status(call: &Call<'_>) -> Result<Reply, Failure> 
         "confirmed_ms": vitals.confirmed.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         "quorum": has_quorum(&vitals),
         "problems": problems(call, &vitals),
+        "voters_lost": lost(call, &vitals),
     });
     if call.flag("hash")? {
         if !confirmed {
@@ -64,6 +66,32 @@ pub(in crate::admin) async fn status(call: &Call<'_>) -> Result<Reply, Failure> 
 /// Whether a quorum confirmed a moment ago that this node knows all there is. A change of leaders takes less.
 fn has_quorum(vitals: &Vitals) -> bool {
     vitals.role != Role::Stopped && vitals.confirmed.is_some_and(|age| age <= CONFIRMED_WITHIN)
+}
+
+/// How long a node that was just started waits to hear of the others before it misses them.
+const HEARD_WITHIN_SECONDS: u64 = 10;
+
+/// The other voters that gossip finds dead, or never heard of. Without gossip nobody is missed.
+fn lost(call: &Call<'_>, vitals: &Vitals) -> Vec<Value> {
+    let (state, me) = (call.state.cluster.state(), call.state.cluster.process().node);
+    let Some(heard) = (call.state.heard)() else { return Vec::new() };
+    let is_new = call.state.metrics.uptime_seconds() < HEARD_WITHIN_SECONDS;
+    let others = vitals.voters.iter().map(|(node, _)| *node).filter(|node| *node != me);
+    let lost = others.filter_map(|node| {
+        let peer = heard.peers.get(&node);
+        let is_lost = match peer.and_then(|peer| peer.is_alive) {
+            Some(is_alive) => !is_alive,
+            None => !is_new,
+        };
+        is_lost.then(|| {
+            json!({
+                "node": node.to_string(),
+                "name": state.members().get(&node).map(|member| &member.name),
+                "seen_ms": peer.and_then(|peer| peer.seen_ago).map(millis),
+            })
+        })
+    });
+    lost.collect()
 }
 
 /// What is wrong with this node's part. One that leads goes on believing so when it is cut off, so that is said too.

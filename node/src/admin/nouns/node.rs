@@ -74,6 +74,8 @@ pub(in crate::admin) async fn show(call: &Call<'_>) -> Result<Reply, Failure> {
 
 pub(in crate::admin) async fn drain(call: &Call<'_>) -> Result<Reply, Failure> {
     call.state.rotation.leave(if call.flag("stop")? { Then::Stop } else { Then::Stay });
+    // Whoever drains a node means to do something to it; the others need not wait until they miss it.
+    (call.state.hand_over)().await;
     Ok(told(call))
 }
 

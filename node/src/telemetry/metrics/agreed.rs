@@ -1,11 +1,11 @@
 //! How agreement with the other nodes goes, for a scrape.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use troupe_cluster::consensus::{Role, TIMES_BUCKETS_US, Vitals};
+use troupe_cluster::consensus::{Role, Vitals};
 use troupe_cluster::gossip::Stats;
-use troupe_cluster::transport::Counts;
-use troupe_cluster::transport::counts::ROUND_TRIP_BOUNDS;
+use troupe_cluster::transport::{Counts, Rejected};
 use troupe_proto::id::ProviderId;
 
 use super::text::{Seconds, Text};
@@ -30,6 +30,8 @@ pub struct Agreed {
     pub links: Counts,
     /// When the first of the certificates for other nodes ends, in seconds since 1970.
     pub certificate_expires: Option<i64>,
+    /// Whether the files of these cannot be taken up.
+    pub is_certificate_unusable: bool,
     /// How gossip goes.
     pub gossip: Stats,
 }
@@ -72,11 +74,24 @@ impl Agreed {
 
     fn render_links(&self, text: &mut Text) {
         let links = &self.links;
+        // Every reason from the first scrape on: a rate over a series that begins with its first refusal misses that one.
+        let of = |counts: &BTreeMap<Rejected, u64>, reason| counts.get(&reason).copied().unwrap_or(0);
         text.head(&names::PEER_REFUSED);
         for (direction, reasons) in [("in", &links.rejected_in), ("out", &links.rejected_out)] {
-            for (reason, count) in reasons {
-                text.sample(&names::PEER_REFUSED, &[direction, reason.word()], count);
+            for reason in Rejected::ALL {
+                text.sample(&names::PEER_REFUSED, &[direction, reason.word()], of(reasons, reason));
             }
+        }
+        text.head(&names::PEER_HANDSHAKES);
+        text.sample(&names::PEER_HANDSHAKES, &["accepted"], links.accepted);
+        for reason in Rejected::ALL {
+            text.sample(&names::PEER_HANDSHAKES, &[reason.word()], of(&links.refused, reason));
+        }
+        text.head(&names::PEER_HANDSHAKE_DURATION);
+        let bounds = names::bounds_us(&names::PEER_HANDSHAKE_DURATION);
+        for (outcome, took) in ["accepted", "refused"].into_iter().zip(&links.shook) {
+            let metric = &names::PEER_HANDSHAKE_DURATION;
+            text.histogram_of(metric, &[outcome], &bounds, &took.buckets, took.count, took.sum);
         }
         text.single(&names::PEER_CONNECTIONS, links.connections_in);
         text.head(&names::PEER_CONNECTED);
@@ -88,7 +103,7 @@ impl Agreed {
             text.sample(&names::PEER_FAILED, &[&node.to_string(), class.word()], link.failed);
         }
         text.head(&names::PEER_ROUND_TRIP);
-        let bounds = ROUND_TRIP_BOUNDS.map(|bound| u64::try_from(bound.as_micros()).unwrap_or(u64::MAX));
+        let bounds = names::bounds_us(&names::PEER_ROUND_TRIP);
         for ((node, class), link) in &links.links {
             let labels = [node.to_string(), class.word().to_owned()];
             let labels = labels.each_ref().map(String::as_str);
@@ -99,6 +114,7 @@ impl Agreed {
         if let Some(at) = self.certificate_expires {
             text.sample(&names::CERTIFICATE_EXPIRES, &[], at);
         }
+        text.single(&names::CERTIFICATE_UNUSABLE, u8::from(self.is_certificate_unusable));
     }
 
     fn render_disk(&self, text: &mut Text) {
@@ -109,7 +125,7 @@ impl Agreed {
             [(&names::WRITE_DURATION, &self.vitals.writes), (&names::FSYNC_DURATION, &self.vitals.fsyncs)]
         {
             text.head(name);
-            text.histogram_of(name, &[], &TIMES_BUCKETS_US, &times.buckets, times.count, times.sum);
+            text.histogram_of(name, &[], &names::bounds_us(name), &times.buckets, times.count, times.sum);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use troupe_cluster::gossip::{DELAY_BOUNDS, Stats};
+use troupe_cluster::gossip::{Refused, Stats};
 
 use super::names;
 use super::text::Text;
@@ -37,11 +37,12 @@ pub(super) fn render(stats: &Stats, text: &mut Text) {
     text.sample(&names::GOSSIP_BYTES, &["sent"], stats.sent_bytes);
     text.sample(&names::GOSSIP_BYTES, &["received"], stats.received_bytes);
     text.head(&names::GOSSIP_REFUSED);
-    for (reason, count) in &stats.refused {
-        text.sample(&names::GOSSIP_REFUSED, &[reason.word()], count);
+    // All of them from the first scrape on: a rate over a series that begins with its first refusal misses that one.
+    for reason in Refused::ALL {
+        text.sample(&names::GOSSIP_REFUSED, &[reason.word()], stats.refused.get(&reason).copied().unwrap_or(0));
     }
     text.head(&names::GOSSIP_DELAY);
-    let bounds = DELAY_BOUNDS.map(|bound| u64::try_from(bound.as_micros()).unwrap_or(u64::MAX));
+    let bounds = names::bounds_us(&names::GOSSIP_DELAY);
     for (way, delays) in [("gossip", &stats.values_took), ("push", &stats.pushes_took)] {
         text.histogram_of(&names::GOSSIP_DELAY, &[way], &bounds, &delays.buckets, delays.count, delays.sum);
     }
@@ -74,7 +75,7 @@ impl fmt::Display for Millis {
 mod tests {
     use std::time::Duration;
 
-    use troupe_cluster::gossip::{PeerStats, Refused};
+    use troupe_cluster::gossip::PeerStats;
     use troupe_proto::id::NodeId;
 
     use super::*;
@@ -108,6 +109,7 @@ mod tests {
             r#"troupe_gossip_clock_ahead_seconds{node="0000000000000002"} 61.002"#,
             r#"troupe_gossip_datagrams_total{direction="sent"} 9"#,
             r#"troupe_gossip_refused_total{reason="too_old"} 4"#,
+            r#"troupe_gossip_refused_total{reason="replayed"} 0"#,
             r#"troupe_gossip_delay_seconds_bucket{way="gossip",le="0.05"} 0"#,
             r#"troupe_gossip_delay_seconds_bucket{way="gossip",le="0.1"} 2"#,
         ] {

@@ -1,5 +1,14 @@
 //! Every metric's name, kind, labels and meaning. Nothing else in the house spells one.
 
+use std::time::Duration;
+
+use troupe_cluster::consensus::TIMES_BUCKETS_US;
+use troupe_cluster::gossip::DELAY_BOUNDS;
+use troupe_cluster::transport::Rejected;
+use troupe_cluster::transport::counts::ROUND_TRIP_BOUNDS;
+
+use super::text::Seconds;
+
 /// What a metric's number does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -106,11 +115,14 @@ metrics! {
     IS_FRESH = Gauge "troupe_fresh" [] "1 while clients are admitted by what this node knows.";
     KEY_CHECKS = Counter "troupe_key_checks_total" ["outcome"] "Times the other nodes were asked about keys this node did not know; requests share one.";
     PEER_REFUSED = Counter "troupe_peer_refused_total" ["direction", "reason"] "Connections and calls between nodes that were refused.";
+    PEER_HANDSHAKES = Counter "troupe_peer_handshakes_total" ["outcome"] "Handshakes of other nodes at the peer port that ended: accepted, or why not.";
+    PEER_HANDSHAKE_DURATION = Histogram "troupe_peer_handshake_seconds" ["outcome"] "Time from when a connection came to the peer port until it was let in or refused.";
     PEER_CONNECTIONS = Gauge "troupe_peer_connections" [] "Connections that other nodes have open here.";
     PEER_CONNECTED = Gauge "troupe_peer_connected" ["node", "class"] "1 while this node has a connection of this class to another.";
     PEER_FAILED = Counter "troupe_peer_calls_failed_total" ["node", "class"] "Calls of another node that were not answered.";
     PEER_ROUND_TRIP = Histogram "troupe_peer_round_trip_seconds" ["node", "class"] "Time from a call of another node to its answer.";
     CERTIFICATE_EXPIRES = Gauge "troupe_peer_certificate_expiry_seconds" [] "When the first of the certificates for other nodes ends, in seconds since 1970.";
+    CERTIFICATE_UNUSABLE = Gauge "troupe_peer_certificate_unusable" [] "1 while the certificate files for other nodes cannot be taken up, so that those in force stay.";
     GOSSIP_MEMBERS = Gauge "troupe_gossip_members" ["state"] "Other members: alive, dead, or never heard of by gossip.";
     GOSSIP_SEEN = Gauge "troupe_gossip_seen_seconds" ["node"] "Time since another member's last sign of life, heard from it or through others.";
     GOSSIP_CLOCK = Gauge "troupe_gossip_clock_ahead_seconds" ["node"] "How far another member's clock is ahead of this node's, less the time on the way; beyond 30 s its datagrams are refused.";
@@ -130,7 +142,20 @@ metrics! {
     PROCESS_FDS = Gauge "process_open_fds" [] "File descriptors that are open.";
 }
 
-/// The upper bounds of every histogram's buckets, in milliseconds: 10 ms doubled up to 11 minutes.
+/// The upper bounds of a histogram's buckets in microseconds.
+pub(super) fn bounds_us(metric: &Metric) -> Vec<u64> {
+    let micros = |bounds: &[Duration]| -> Vec<u64> {
+        bounds.iter().map(|bound| u64::try_from(bound.as_micros()).unwrap_or(u64::MAX)).collect()
+    };
+    match metric.name {
+        name if [WRITE_DURATION.name, FSYNC_DURATION.name].contains(&name) => TIMES_BUCKETS_US.to_vec(),
+        name if [PEER_ROUND_TRIP.name, PEER_HANDSHAKE_DURATION.name].contains(&name) => micros(&ROUND_TRIP_BOUNDS),
+        name if name == GOSSIP_DELAY.name => micros(&DELAY_BOUNDS),
+        _ => BOUNDS_MS.iter().map(|ms| ms.saturating_mul(1000)).collect(),
+    }
+}
+
+/// The upper bounds of the buckets of what clients wait for, in milliseconds: 10 ms doubled up to 11 minutes.
 ///
 /// The first fourteen are those of the OpenTelemetry conventions for generative AI, so that both can share a dashboard.
 pub const BOUNDS_MS: [u64; 17] =
@@ -183,8 +208,19 @@ pub fn reference() -> String {
          `unreadable` |\n\
          | `way` | `gossip` (within a round or two), `push` (at once) |\n\
          | `outcome` of a push | `pushed`, `unconfirmed` (a member did not confirm it), `dropped` |\n\
-         | `outcome` of a fact | `heard`, `repeated`, `dropped` (nobody had time for it) |\n\n\
-         Histogram buckets end at 10 ms, doubled up to 655.36 s.\n",
+         | `outcome` of a fact | `heard`, `repeated`, `dropped` (nobody had time for it) |\n\
+         | `outcome` of a handshake | `accepted`, or the `reason` it was refused for; of its time `accepted`, `refused` |\n\
+         | `reason` of a node | ",
     );
+    let reasons: Vec<String> = Rejected::ALL.iter().map(|reason| format!("`{}`", reason.word())).collect();
+    page.push_str(&reasons.join(", "));
+    page.push_str(
+        " |\n\n## Buckets\n\nWhere the buckets of each histogram end, in seconds.\n\n| metric | buckets |\n|---|---|\n",
+    );
+    for metric in ALL.iter().filter(|metric| metric.kind == Kind::Histogram) {
+        let ends = bounds_us(metric).into_iter().map(|us| Seconds(us.saturating_mul(1000)).to_string());
+        let row = format!("| `{}` | {} |\n", metric.name, ends.collect::<Vec<_>>().join(", "));
+        page.push_str(&row);
+    }
     page
 }

@@ -1,8 +1,10 @@
 use std::time::{Duration, UNIX_EPOCH};
 
+use troupe_cluster::transport::Class;
+use troupe_cluster::transport::counts::LinkCounts;
 use troupe_dialect::Operation;
 use troupe_proto::failure::{ErrorCode, Fault};
-use troupe_proto::id::{RequestId, TargetId};
+use troupe_proto::id::{NodeId, RequestId, TargetId};
 use troupe_proto::outcome::{AttemptEnd, Usage};
 use troupe_proto::unit::Tokens;
 
@@ -181,4 +183,43 @@ fn the_reference_page_is_up_to_date() {
     let page = std::fs::read_to_string(path).unwrap_or_default();
 
     assert_eq!(page, reference(), "run this test with TROUPE_REGEN=1");
+}
+
+#[test]
+fn the_buckets_of_each_histogram_on_a_page_are_those_of_the_reference() {
+    let metrics = Metrics::new();
+    let mut record = chat("fast");
+    record.first_token = Some(Duration::from_millis(5));
+    metrics.for_thread().record(&record);
+    let mut agreed = Agreed::default();
+    agreed.links.links.insert((NodeId(2), Class::Vote), LinkCounts::default());
+
+    let page = metrics.render(&Learned { agreed: Some(agreed), ..Learned::default() });
+
+    for metric in names::ALL.iter().filter(|metric| metric.kind == Kind::Histogram) {
+        let mut ends: Vec<&str> = Vec::new();
+        for line in page.lines().filter(|line| line.starts_with(&format!("{}_bucket{{", metric.name))) {
+            let (_, end) = line.split_once("le=\"").unwrap();
+            ends.push(end.split_once('"').unwrap().0);
+        }
+        let first = ends.split(|end| *end == "+Inf").next().unwrap().join(", ");
+        assert!(!first.is_empty(), "{} is not on the page", metric.name);
+        assert!(reference().contains(&format!("| `{}` | {first} |\n", metric.name)), "{}: {first}", metric.name);
+    }
+}
+
+#[test]
+fn a_reason_to_refuse_a_node_is_there_before_the_first_is_refused() {
+    let page = Metrics::new().render(&Learned { agreed: Some(Agreed::default()), ..Learned::default() });
+
+    for series in [
+        r#"troupe_peer_refused_total{direction="in",reason="busy"}"#,
+        r#"troupe_peer_handshakes_total{outcome="accepted"}"#,
+        r#"troupe_peer_handshakes_total{outcome="slow"}"#,
+        r#"troupe_peer_handshake_seconds_count{outcome="refused"}"#,
+        r#"troupe_gossip_refused_total{reason="stranger"}"#,
+        "troupe_peer_certificate_unusable",
+    ] {
+        assert_eq!(value(&page, series).as_deref(), Some("0"), "{series}");
+    }
 }
