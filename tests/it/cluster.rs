@@ -167,6 +167,8 @@ async fn a_node_that_hears_from_no_majority_serves_up_to_its_bound_and_then_admi
     let told = attempt(crew.nodes[left].data, Method::GET, "/v1/models", "sk-team", "").await.unwrap();
     assert_eq!(told.header("x-troupe-error"), Some("stale"), "{}", told.text());
     assert!(told.header("retry-after").is_some());
+    // The client comes anew, through a balancer that sends it to another node.
+    assert_eq!(told.header("connection"), Some("close"));
     let ready = attempt(crew.nodes[left].data, Method::GET, "/readyz", "", "").await.unwrap();
     assert_eq!((ready.status, ready.text().as_str()), (503, "stale\n"));
     let status = crew.ask(left, Method::GET, "/admin/v1/cluster", None).await.unwrap().json();

@@ -159,6 +159,11 @@ impl Health {
         }
     }
 
+    /// Whether a client does better to come anew, which brings it to another node: this one is cut off, or stale.
+    pub fn sends_away(&self) -> bool {
+        self.troubles.get(Trouble::CutOff).is_some() || !self.freshness.is_fresh(clock::now())
+    }
+
     /// The answer to `/healthz`: the process is up, since it answers.
     pub const fn healthz(&self) -> (StatusCode, &'static str) {
         (StatusCode::OK, "ok\n")
@@ -269,9 +274,10 @@ mod tests {
         let (status, body) = health.readyz(true);
         assert_eq!((status, health.readyz(false).1.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "cut_off\n"));
         assert!(body.contains("[-] reaches the providers that other nodes reach: nobody answers\n"), "{body}");
+        assert!(health.sends_away());
 
         health.troubles().set(Trouble::CutOff, None, clock::now());
-        assert_eq!(health.readyz(false).0, StatusCode::OK);
+        assert_eq!((health.readyz(false).0, health.sends_away()), (StatusCode::OK, false));
     }
 
     #[test]

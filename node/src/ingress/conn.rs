@@ -47,6 +47,9 @@ const H2_SEND_BUFFER: usize = 64 << 10;
 const FAREWELL: Duration = Duration::from_secs(15 * 60);
 /// A connection that was opened just before a drain, or during it, has this long to bring its request.
 const LAST_CALL: Duration = Duration::from_secs(1);
+/// A connection whose time is up says so in its next reply. Without another request it is closed once it is idle for so long,
+/// when nobody is likely to be writing one.
+const LAST_WORD: Duration = Duration::from_secs(5);
 /// hyper's own bound on a head; ours is smaller, and says so in the caller's dialect.
 const HEAD_BUFFER_MIN: usize = 64 << 10;
 
@@ -184,7 +187,9 @@ where
         // The request is in service until its reply's body is gone. No block around it: that would hold the work twice.
         serve(thread.clone(), peer.ip(), request).map_ok(move |mut response| {
             // hyper says so itself if it was told before; of a connection that came during a drain it hears too late.
-            if version == Version::H1 && leaving.is_leaving() {
+            // And a balancer leaves an unready node's connections as they are: an error says to ask anew, at another node.
+            let is_sent_away = || response.status().is_server_error() && leaving.house.health.sends_away();
+            if version == Version::H1 && (leaving.is_leaving() || guard.is_last() || is_sent_away()) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             response.map(|body| Held { body, _guard: guard })
@@ -201,8 +206,20 @@ where
                 Version::H2 => idle_for(&watched, Duration::MAX).await,
             }
         };
+        let aged = async {
+            sleep(age).await;
+            match version {
+                // Closed under the next request, it would fail one that nobody answered: first a reply says that it ends.
+                Version::H1 => {
+                    watched.grow_old();
+                    let _never_idle = timeout(FAREWELL, idle_for(&watched, LAST_WORD)).await;
+                }
+                // GOAWAY says it.
+                Version::H2 => {}
+            }
+        };
         tokio::select! {
-            () = sleep(age) => {}
+            () = aged => {}
             () = idle => {}
             () = async {
                 reached(&mut flow, Flow::Draining).await;

@@ -26,6 +26,8 @@ pub(super) struct Busy {
     ever: AtomicUsize,
     /// Whether the last read gave bytes: nobody is waiting for more then, nor for the end.
     is_deaf: AtomicBool,
+    /// Whether its time is up: the next reply says that it is the last.
+    is_old: AtomicBool,
 }
 
 impl Busy {
@@ -43,6 +45,11 @@ impl Busy {
     /// Whether a request is being served and nobody would notice that its client goes away.
     fn is_deaf(&self) -> bool {
         !self.is_idle() && self.is_deaf.load(Ordering::Relaxed)
+    }
+
+    /// Its time is up.
+    pub(super) fn grow_old(&self) {
+        self.is_old.store(true, Ordering::Relaxed);
     }
 
     /// Whether no request is being served.
@@ -94,6 +101,13 @@ pub(super) async fn begun(busy: &Busy, limit: Duration) {
 
 /// A request in service on a connection.
 pub(super) struct BusyGuard(Arc<Busy>);
+
+impl BusyGuard {
+    /// Whether its connection's time is up.
+    pub(super) fn is_last(&self) -> bool {
+        self.0.is_old.load(Ordering::Relaxed)
+    }
+}
 
 impl Drop for BusyGuard {
     fn drop(&mut self) {
