@@ -8,14 +8,14 @@ import threading
 import time
 from pathlib import Path
 
-from world import KEY, sh, until
+from world import KEY, PROVIDER, sh, until
 
 HERE = Path(__file__).resolve().parent
 # Within this a balancer has seen that a node does not answer, and cut what was open there: two checks of 0.5 s, the second
 # of which waits as long for its answer, and a little.
 NOTICED = 2.0
-# Within this a node has seen that it reaches no provider, said so, and is out of rotation.
-ADMITTED = 6.0
+# Within this a node without a way to the providers has said so and is out of rotation: it believes its last answer for 10 s.
+ADMITTED = 12.0
 
 
 class Traffic:
@@ -99,6 +99,7 @@ def cut(world, node, both):
 
 
 def heal(world):
+    """Ends what `cut` did."""
     for one in world.nodes.values():
         for other in world.nodes.values():
             world.inside(one.ns, "ip", "route", "del", "blackhole", f"{other.ip}/32", check=False)
@@ -140,6 +141,41 @@ def isolate(world, both, node=None):
         heal(world)
         world.whole()
     return window
+
+
+def uplink(world, node=None):
+    """A node has no way to the providers any more; to all else it has. It fails calls at once, and leaves rotation."""
+    with Window(world, f"{'node' if node else 'follower'} without a way to the providers") as window:
+        node = window.at(node or world.follower())
+        others = [other for other in world.nodes.values() if other is not node and other.process]
+        told, own, unready = set(), set(), None
+        window.strikes(node, ADMITTED)
+        world.inside(node.ns, "ip", "route", "add", "unreachable", f"{PROVIDER}/32")
+        began = time.time()
+        while time.time() < began + ADMITTED + 2:
+            for other in others:
+                told |= {f"{target} at {other.name}" for target in resting(other)}
+            own |= resting(node)
+            if unready is None and not node.ready:
+                unready = time.time() - began
+            time.sleep(0.25)
+        world.inside(node.ns, "ip", "route", "del", "unreachable", f"{PROVIDER}/32")
+        if told:
+            window.wrong(f"others were persuaded to rest {sorted(told)}")
+        if not own:
+            window.wrong(f"{node.name} reached the providers")
+        if unready is None:
+            window.wrong(f"{node.name} did not leave rotation")
+        else:
+            window.notes.append(f"{node.name} was unready after {unready:.1f} s and rested {', '.join(sorted(own))}")
+        until(f"{node.name} calls the providers again", 40, lambda: not resting(node))
+        world.whole()
+    return window
+
+
+def resting(node):
+    """The targets that a node does not call."""
+    return {item["target"] for item in node.json("/admin/v1/breakers").get("items", []) if item["state"] != "closed"}
 
 
 def rolling(world, keeper, program=None):

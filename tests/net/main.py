@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from faults import Keeper, Traffic, fill, isolate, kill, replace, rolling, stop
+from faults import Keeper, Traffic, fill, isolate, kill, replace, rolling, stop, uplink
 from report import SLOWER, report
 from soak import soak
 from world import World
@@ -23,6 +23,7 @@ def faults(world, keeper, previous):
         "stop": lambda: stop(world),
         "both": lambda: isolate(world, True),
         "one": lambda: isolate(world, False),
+        "uplink": lambda: uplink(world),
         "rolling": lambda: rolling(world, keeper),
         "full": lambda: fill(world),
         "replace": lambda: replace(world),

@@ -1,7 +1,7 @@
 """A cluster that lives on: mixed load, a fault every 20 s, and what the nodes that lived through it all have grown by.
 
 The faults come by seed, each kind once before any comes again. Nodes that only faults without an end of the process strike
-(SIGSTOP, cuts) are the long-lived ones, half of the cluster rounded down; the others are killed, restarted and replaced too.
+(SIGSTOP, cuts, no way to the providers) are the long-lived ones, half of the cluster rounded down; the others are killed, restarted and replaced too.
 
 It ends with 1 when a request failed that no fault excuses, when a fault did not heal, or when a long-lived node grew: in
 memory, descriptors, threads or tasks, sampled every few seconds for as long as its one process lives (see growth.py).
@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from faults import Traffic, Window, isolate, kill, replace, restart, stop
+from faults import Traffic, Window, isolate, kill, replace, restart, stop, uplink
 from growth import WARM, growth
 from report import SPEEDS, Owners, drains, measure, p99, split
 from world import Node, World
@@ -115,6 +115,7 @@ def faults(world, chance, steady):
         "stop": lambda: stop(world, anyone()),
         "both": lambda: isolate(world, True, anyone()),
         "one": lambda: isolate(world, False, anyone()),
+        "uplink": lambda: uplink(world, anyone()),
         "restart": lambda: restart(world, mortal()),
         "replace": lambda: again(world, mortal()),
     }

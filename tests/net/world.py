@@ -17,6 +17,7 @@ KEY = "sk-net"
 HUB = "10.77.0.100"
 # The provider is on the hub's machine by an address of its own: the way to it is not the way to the balancer.
 PROVIDER = "10.77.0.200"
+TIMEOUTS = '{ connect = "500ms", first_byte = "1s" }'
 
 
 def sh(*words, check=True, **more):
@@ -204,9 +205,10 @@ class World:
         assert provider.poll() is None
         spec = self.dir / "spec.toml"
         spec.write_text(
-            f'[providers.mock]\nwire = "openai"\nbase_url = "http://{PROVIDER}:9100/v1"\n'
+            # A provider that says nothing is noticed within seconds, not after a minute as models may think.
+            f'[providers.mock]\nwire = "openai"\nbase_url = "http://{PROVIDER}:9100/v1"\ntimeouts = {TIMEOUTS}\n'
             '[models."chat*"]\ntargets = [{ provider = "mock" }]\n'
-            f'[providers.other]\nwire = "anthropic"\nbase_url = "http://{PROVIDER}:9100"\n'
+            f'[providers.other]\nwire = "anthropic"\nbase_url = "http://{PROVIDER}:9100"\ntimeouts = {TIMEOUTS}\n'
             '[models."translated*"]\ntargets = [{ provider = "other" }]\n'
             '[keys.net]\nsecret = "env:NET_KEY"\n'
         )
