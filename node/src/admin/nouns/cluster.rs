@@ -6,8 +6,10 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use troupe_cluster::State;
 use troupe_cluster::backup;
 use troupe_cluster::consensus::{Machine, Reshape, ReshapeError, Role, Vitals};
+use troupe_cluster::gossip::{PeerStats, Stats};
 use troupe_proto::command::{Command, Note, Reply as Applied, Reshaped, Seats};
 use troupe_proto::failure::ErrorCode;
 use troupe_proto::id::{JoinTokenId, NodeId};
@@ -68,6 +70,24 @@ fn has_quorum(vitals: &Vitals) -> bool {
     vitals.role != Role::Stopped && vitals.confirmed.is_some_and(|age| age <= CONFIRMED_WITHIN)
 }
 
+/// Clocks further apart than this are a problem: keys and tokens end at another time at each node. A datagram that was late
+/// makes its sender's clock look slow, by less.
+const CLOCKS_APART_MS: u64 = 5_000;
+
+/// The nodes whose clocks are not this node's. Beyond half a minute gossip hears nothing of them.
+fn clocks(state: &State, heard: &Stats) -> Vec<String> {
+    let told = |(node, peer): (&NodeId, &PeerStats)| {
+        let ahead = peer.clock_ahead_ms.filter(|ahead| ahead.unsigned_abs() > CLOCKS_APART_MS)?;
+        let name = state.members().get(node).map_or_else(|| node.to_string(), |member| member.name.clone());
+        let (by, way) = (ahead.unsigned_abs() / 1000, if ahead > 0 { "ahead of" } else { "behind" });
+        Some(format!(
+            "the clock of {name} is {by} s {way} this node's: keys and tokens end by the clock of the node that is asked; keep \
+             clocks together (chrony, ntpd)"
+        ))
+    };
+    heard.peers.iter().filter_map(told).collect()
+}
+
 /// How long a node that was just started waits to hear of the others before it misses them.
 const HEARD_WITHIN_SECONDS: u64 = 10;
 
@@ -97,6 +117,8 @@ fn lost(call: &Call<'_>, vitals: &Vitals) -> Vec<Value> {
 /// What is wrong with this node's part. One that leads goes on believing so when it is cut off, so that is said too.
 fn problems(call: &Call<'_>, vitals: &Vitals) -> Vec<String> {
     let mut problems = call.state.health.troubles().all();
+    let heard = (call.state.heard)();
+    problems.extend(heard.iter().flat_map(|heard| clocks(&call.state.cluster.state(), heard)));
     if !has_quorum(vitals) && call.state.follows.is_none() && vitals.role != Role::Stopped {
         let since = match vitals.confirmed {
             Some(age) => format!("for {} s", age.as_secs()),
