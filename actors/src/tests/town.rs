@@ -332,9 +332,15 @@ async fn a_node_without_uplink_leaves_rotation_and_is_back_when_a_probe_of_its_o
         town.serve(&[0], millis(100)).await;
         assert!(clock() - began < secs(5), "it swallows calls");
     }
+    town.serve(&[0], secs(5)).await;
     // Nobody calls it any more, so that only its probes can find out that somebody answers again.
-    town.serve(&[0], secs(60)).await;
-    assert!(town.is_out(0), "it stays out for as long as it reaches nobody");
+    let before = town.worlds[0].probes();
+    for _ in 0..600 {
+        town.serve(&[0], millis(100)).await;
+        assert!(town.is_out(0), "it stays out for as long as it reaches nobody");
+    }
+    let probes = town.worlds[0].probes() - before;
+    assert!((25..=45).contains(&probes), "it asks by itself, whoever's turn it is: {probes}");
     let back = clock();
     while town.is_out(0) {
         town.serve(&[], millis(100)).await;
@@ -368,7 +374,7 @@ async fn a_provider_that_is_gone_for_all_takes_nobody_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_nobody_calls_while_it_is_cut_off_is_no_witness_and_an_idle_one_becomes_it_by_probing() {
+async fn a_node_that_nobody_calls_becomes_a_witness_by_probing() {
     let town = Town::of(2, one_pool()).await;
     town.script(Script::Says(Probed::Alive));
     town.worlds[0].script(Script::Says(Probed::Dead));
@@ -381,4 +387,20 @@ async fn a_node_that_nobody_calls_while_it_is_cut_off_is_no_witness_and_an_idle_
     }
 
     assert!(town.is_out(0) && !town.is_out(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_out_of_rotation_is_no_witness() {
+    let town = Town::of(2, one_pool()).await;
+    town.script(Script::Says(Probed::Alive));
+    town.worlds[0].script(Script::Says(Probed::Dead));
+    // It lives, and its calls go well, but balancers send it nobody.
+    town.worlds[0].actors.ready(BTreeSet::new());
+
+    for _ in 0..100 {
+        town.worlds[0].fail(0, unreachable()).ok();
+        town.worlds[1].succeed(0, millis(5)).unwrap();
+        tokio::time::sleep(millis(100)).await;
+        assert!(!town.is_out(0), "nobody would do better");
+    }
 }
