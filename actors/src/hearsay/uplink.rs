@@ -49,14 +49,16 @@ impl Uplink {
     pub(crate) fn judged(self, seen: &[Seen], now: Instant) -> Self {
         let is_recent = |at: Instant, span: Duration| now.saturating_duration_since(at) <= span;
         let tried: Vec<Seen> = seen.iter().map(Seen::settled).collect();
-        let answers = tried.iter().filter(|seen| seen.silent.is_none()).filter_map(|seen| seen.answered);
-        if answers.into_iter().any(|at| is_recent(at, TRIED_FOR)) {
-            return Self::Joined;
-        }
         let failing = || {
             let silent = tried.iter().filter_map(|seen| Some((seen.silent?, seen.elsewhere)));
             silent.filter(|((_, last), _)| is_recent(*last, TRIED_FOR))
         };
+        // An answer of before the silence says nothing of a network that broke since.
+        let broke = failing().map(|((first, _), _)| first).min();
+        let mut answers = tried.iter().filter(|seen| seen.silent.is_none()).filter_map(|seen| seen.answered);
+        if answers.any(|at| is_recent(at, TRIED_FOR) && broke.is_none_or(|broke| at >= broke)) {
+            return Self::Joined;
+        }
         // Since when that is so at all of them, and when it showed last.
         let since = failing().map(|((first, _), _)| first).max();
         let last = failing().map(|((_, last), _)| last).max();
@@ -152,6 +154,7 @@ mod tests {
         let all = |other| [failing(ms(5_000), now), other];
 
         assert_eq!(Uplink::Joined.judged(&all(well(ms(2_000))), now), Uplink::Joined);
+        assert_eq!(Uplink::Joined.judged(&all(well(ms(5_500))), now), cut, "it answered before the network broke");
         assert_eq!(cut.judged(&all(well(ms(0))), now), Uplink::Joined);
         assert_eq!(Uplink::Joined.judged(&all(well(ms(11_000))), now), cut);
         assert_eq!(Uplink::Joined.judged(&all(Seen::default()), now), cut);

@@ -222,7 +222,8 @@ async fn a_dead_target_is_probed_once_for_all_nodes_and_in_turns() {
 
     let probes: Vec<usize> = town.worlds.iter().zip(before).map(|(world, before)| world.probes() - before).collect();
     let all: usize = probes.iter().sum();
-    assert!((26..=42).contains(&all), "about one in two seconds: {probes:?}");
+    // One in two to three seconds, however the turns fall; three nodes without turns would make ninety.
+    assert!((18..=42).contains(&all), "{probes:?}");
     assert!(probes.iter().all(|probes| *probes > 0), "{probes:?}");
     assert_eq!(town.resting(), 3, "nobody lets a call find out");
 }
@@ -245,7 +246,9 @@ async fn when_the_prober_dies_or_reaches_nobody_the_next_takes_its_turns() {
     assert!((12..=22).contains(&all), "about one in two seconds: {all}");
     // Its network is back, and only one of those left has no network of its own: the other one's probe finds out.
     town.worlds[2].script(Script::Says(Probed::Alive));
-    town.eventually("a call may try", |town| town.worlds[1].standing(0) == Standing::Probation).await;
+    // Unless that one sees first that it is the one without a network: then it leaves rotation, and goes by itself.
+    let may_try = |town: &Town| town.worlds[1].standing(0) == Standing::Probation || town.is_out(1);
+    town.eventually("a call may try, or nobody calls", may_try).await;
 }
 
 #[tokio::test(start_paused = true)]

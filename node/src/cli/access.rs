@@ -213,6 +213,11 @@ impl Access {
         self.admin_url.is_some() || variable("TROUPE_ADMIN_URL").is_some()
     }
 
+    /// Whether the command line says as whom to ask.
+    pub(super) const fn has_token(&self) -> bool {
+        self.admin_token.is_some() || self.admin_token_file.is_some()
+    }
+
     /// The same for another node of the cluster.
     pub(super) fn at(&self, url: String) -> Self {
         Self { admin_url: Some(url), ..self.clone() }

@@ -103,6 +103,9 @@ fn gather(args: &Bundle, variable: &(dyn Fn(&str) -> Option<String> + Sync)) -> 
         .map_or_else(Flags::default, |path| Flags::default().or("config", &path.display().to_string()));
     let boot = Boot::load(&flags, variable);
     let access = match &boot {
+        Ok(boot) if config.is_some() && !args.access.is_named() && args.access.has_token() => {
+            args.access.at(doctor::access(boot).url())
+        }
         Ok(boot) if config.is_some() && !args.access.is_named() => doctor::access(boot),
         Ok(_) | Err(_) => args.access.clone(),
     };

@@ -69,9 +69,9 @@ impl Own {
         Self::silent(access(boot))
     }
 
-    /// Whether it answers its operators.
+    /// Whether it answers its operators, be it that it does not know who asks.
     pub(super) const fn is_running(&self) -> bool {
-        self.node.is_ok()
+        matches!(self.node, Ok(_) | Err(AdminError::Unauthorized { .. }))
     }
 
     /// Its id, where it tells.
@@ -114,7 +114,7 @@ impl Own {
                 return vec![Finding::bad(what, error.to_string(), advice)];
             }
             Err(error) => {
-                let advice = "give it the configuration that the node was started with, and an admin token (TROUPE_ADMIN_TOKEN_FILE)";
+                let advice = "give it an admin token of the cluster: TROUPE_ADMIN_TOKEN_FILE or TROUPE_ADMIN_TOKEN";
                 return vec![Finding::doubtful(what, error.to_string(), advice)];
             }
         };
