@@ -303,6 +303,10 @@ pub fn verify(dir: &Path) -> Result<Report, AuditError> {
             if !is_first && kept.before() != report.head {
                 return Err(broken(found.number, "it is not linked to the line before: one was taken out or put in"));
             }
+            // The first file of all begins where nothing was before, or with a gap that does.
+            if is_first && number == 1 && kept.before() != [0; 32] {
+                return Err(broken(found.number, "what stood before it is missing"));
+            }
             is_first = false;
             report.head = kept.head();
             match kept {

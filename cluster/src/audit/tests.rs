@@ -117,7 +117,7 @@ fn a_line_that_was_taken_out_is_found() {
     let path = files::path(dir.path(), 1);
     let text = std::fs::read_to_string(&path).unwrap();
 
-    for out in 1..3 {
+    for out in 0..3 {
         let rest: Vec<&str> = text.lines().enumerate().filter(|(at, _)| *at != out).map(|(_, line)| line).collect();
         std::fs::write(&path, rest.join("\n") + "\n").unwrap();
 

@@ -324,6 +324,11 @@ impl Access {
         Ok(Answer { status, body, url: text, token: token.from })
     }
 
+    /// The token that it shows, if there is one.
+    pub(super) fn secret(&self) -> Option<Secret<String>> {
+        self.token().ok().and_then(|token| token.secret)
+    }
+
     fn token(&self) -> Result<Token, AdminError> {
         let given = |token: String, from: &str| Token { secret: Some(Secret::new(token)), from: from.to_owned() };
         if let Some(token) = &self.admin_token {

@@ -1,4 +1,6 @@
-use std::os::unix::fs::DirBuilderExt as _;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -39,7 +41,7 @@ pub(super) fn run(dev: Dev) -> anyhow::Result<Exit> {
 
 /// Runs a node in front of a simulated provider, and prints how to talk to it.
 fn one(flags: Flags) -> anyhow::Result<Exit> {
-    let scratch = std::env::temp_dir().join(format!("{DEV_DIR}{}", std::process::id()));
+    let scratch = scratch();
     let flags = flags
         .or("data-dir", &scratch.join("data").to_string_lossy())
         .or("listen-data", "127.0.0.1:8080")
@@ -49,16 +51,18 @@ fn one(flags: Flags) -> anyhow::Result<Exit> {
         .or("limits-drain-delay", "0s");
     let mut boot = Boot::load(&flags, &variable)?;
     telemetry::log::start(boot.log.level.as_str())?;
+    make_scratch(&scratch)?;
     let exit = on_control_plane(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the simulated provider found no port")?;
         let simulated = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
         let provider = tokio::spawn(dev::simulated::serve(listener, stopped));
-        // From its first moment on: it is made where everybody may look.
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&scratch)?;
-        let token = boot.listen.admin_token.take().map_or_else(new_admin_token, Ok)?;
-        std::fs::write(scratch.join(DEV_TOKEN_FILE), token.expose()).context("its token cannot be written")?;
-        boot.listen.admin_token = Some(token.clone());
+        // A token of the operator's own is not written anywhere, nor shown.
+        let made = if boot.listen.admin_token.is_none() { Some(new_admin_token()?) } else { None };
+        if let Some(token) = &made {
+            write_private(&scratch.join(DEV_TOKEN_FILE), token.expose()).context("its token cannot be written")?;
+            boot.listen.admin_token = Some(token.clone());
+        }
         if boot.spec_file.is_none() {
             let path = scratch.join("spec.toml");
             std::fs::write(&path, dev::spec(simulated)).context("the sample spec cannot be written")?;
@@ -68,7 +72,8 @@ fn one(flags: Flags) -> anyhow::Result<Exit> {
         let sources = Sources { literals, ..Sources::of_process(Some(boot.node.data_dir.clone())) };
         let setup = Setup { sources, show: Arc::new(show_on_stderr), seams: Seams::default() };
         let node = Node::start(&boot, setup).await?;
-        let banner = dev::banner(node.data, node.admin, token.expose());
+        let token = made.as_ref().map_or("YOUR-ADMIN-TOKEN", |token| token.expose().as_str());
+        let banner = dev::banner(node.data, node.admin, token);
         say(&mut std::io::stdout().lock(), &banner);
         let exit = until_told(node, &Supervisor::default()).await;
         stop.send_replace(true);
@@ -81,4 +86,30 @@ fn one(flags: Flags) -> anyhow::Result<Exit> {
         tracing::warn!(%error, path = %scratch.display(), "scratch files are left behind");
     }
     exit
+}
+
+/// The directory of this process.
+pub(super) fn scratch() -> PathBuf {
+    std::env::temp_dir().join(format!("{DEV_DIR}{}", std::process::id()))
+}
+
+/// Makes it: nobody else's, from its first moment on, since it is where everybody may look.
+pub(super) fn make_scratch(path: &Path) -> anyhow::Result<()> {
+    let make = || std::fs::DirBuilder::new().mode(0o700).create(path);
+    let made = make().or_else(|error| {
+        // One that was left behind by a process that was killed and had this number is in the way. Another user's is not touched.
+        let (there, me) = (std::fs::symlink_metadata(path)?, std::fs::metadata("/proc/self")?);
+        if !there.is_dir() || there.uid() != me.uid() {
+            return Err(error);
+        }
+        std::fs::remove_dir_all(path)?;
+        make()
+    });
+    made.with_context(|| format!("{} cannot be made", path.display()))
+}
+
+/// Writes a file that only this user reads, and that was not there.
+pub(super) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,7 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::access::{AdminError, DEV_DIR, DEV_TOKEN_FILE};
+use super::access::{AdminError, DEV_TOKEN_FILE};
+use super::dev::{make_scratch, scratch, write_private};
 use super::serve::on_control_plane;
 use super::{Exit, say};
 use crate::clock;
@@ -58,7 +58,8 @@ impl Drop for Site {
 pub(super) fn run(count: u8, flags: &Flags) -> anyhow::Result<Exit> {
     let asked = Asked::read(flags)?;
     telemetry::log::start(&asked.level)?;
-    let scratch = std::env::temp_dir().join(format!("{DEV_DIR}{}", std::process::id()));
+    let scratch = scratch();
+    make_scratch(&scratch)?;
     let exit = on_control_plane(serve(count, scratch.clone(), &asked));
     if scratch.exists()
         && let Err(error) = std::fs::remove_dir_all(&scratch)
@@ -99,7 +100,6 @@ impl Asked {
 
 async fn serve(count: u8, scratch: PathBuf, asked: &Asked) -> anyhow::Result<Exit> {
     // Its keys and tokens are nobody else's; a directory that is there already may be somebody else's.
-    std::fs::DirBuilder::new().mode(0o700).create(&scratch).context("the scratch directory cannot be made")?;
     let listener = TcpListener::bind("127.0.0.1:0").await.context("the simulated provider found no port")?;
     let simulated = listener.local_addr()?;
     let (stop, stopped) = watch::channel(false);
@@ -180,8 +180,8 @@ fn check_free(ports: &[Ports]) -> anyhow::Result<()> {
 
 /// Starts the nodes, and waits until each of them is ready.
 async fn start(count: u8, scratch: &Path, asked: &Asked) -> anyhow::Result<Vec<Site>> {
-    std::fs::write(scratch.join(DEV_TOKEN_FILE), new_admin_token()?.expose())?;
-    std::fs::write(scratch.join("seal-key"), hex(&clock::secret_bytes::<32>()?))?;
+    write_private(&scratch.join(DEV_TOKEN_FILE), new_admin_token()?.expose())?;
+    write_private(&scratch.join("seal-key"), &hex(&clock::secret_bytes::<32>()?))?;
     let ports = (0..count).map(|at| ports(at, asked.anywhere)).collect::<anyhow::Result<Vec<_>>>()?;
     check_free(&ports)?;
     let join: Vec<String> = ports.iter().map(|ports| format!("\"127.0.0.1:{}\"", ports.peer)).collect();

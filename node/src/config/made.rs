@@ -205,31 +205,42 @@ pub fn own_token(
     data_dir: &Path,
     is_needed: bool,
 ) -> std::io::Result<Option<OwnToken>> {
+    let path = data_dir.join(TOKEN_FILE);
+    // First of all, whatever is configured now: what an earlier program kept in clear does not stay so.
+    let kept = kept_token(&path)?;
     if let Some(token) = configured {
         return Ok(Some(OwnToken::kept(token.expose())));
     }
-    let path = data_dir.join(TOKEN_FILE);
-    let keep = |hash: &KeyHash| Prepared::write(path.clone(), format!("{hash}\n").as_bytes())?.commit();
-    if !path.try_exists()? {
-        if !is_needed {
-            return Ok(None);
-        }
+    if kept.is_none() && is_needed {
         let token = new_admin_token().map_err(std::io::Error::other)?;
         let hash = KeyHash::of(token.expose().as_bytes());
-        keep(&hash)?;
+        keep_token(&path, &hash)?;
         return Ok(Some(OwnToken { hash, made: Some(token) }));
     }
-    let text = Secret::new(file::read(&path, FILE_BYTES).map_err(std::io::Error::other)?);
+    Ok(kept)
+}
+
+fn keep_token(path: &Path, hash: &KeyHash) -> std::io::Result<()> {
+    Prepared::write(path.to_owned(), format!("{hash}\n").as_bytes())?.commit()
+}
+
+/// The token whose hash is in the file. Earlier programs kept the token itself: it stays good, and its hash takes its place.
+fn kept_token(path: &Path) -> std::io::Result<Option<OwnToken>> {
+    if !path.try_exists()? {
+        return Ok(None);
+    }
+    let text =
+        file::read(path, FILE_BYTES).map_err(|error| std::io::Error::other(format!("{}: {error}", path.display())))?;
+    let text = Secret::new(text);
     let text = text.expose().trim_end();
-    if let Some(hash) = KeyHash::from_hex(text) {
+    if let Some(hash) = text.strip_prefix(HASH_MARK).and_then(KeyHash::from_hex) {
         return Ok(Some(OwnToken { hash, made: None }));
     }
     if text.is_empty() || text.starts_with(HASH_MARK) || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(std::io::Error::other(format!("{} holds no token: remove it and one is made", path.display())));
     }
-    // Earlier programs kept the token itself. It stays good.
     let own = OwnToken::kept(text);
-    keep(&own.hash)?;
+    keep_token(path, &own.hash)?;
     Ok(Some(own))
 }
 

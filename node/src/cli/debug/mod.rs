@@ -96,7 +96,7 @@ fn agreed() -> [(&'static str, Ask<'static>); 2] {
 }
 
 fn gather(args: &Bundle, variable: &(dyn Fn(&str) -> Option<String> + Sync)) -> anyhow::Result<Made> {
-    let (mut tar, mut missing) = (Tar::new(clock::unix_seconds()), Vec::new());
+    let (mut archive, mut missing) = (Tar::new(clock::unix_seconds()), Vec::new());
     let config = args.config.clone().or_else(|| variable("TROUPE_CONFIG").map(PathBuf::from));
     let flags = config
         .as_deref()
@@ -109,20 +109,22 @@ fn gather(args: &Bundle, variable: &(dyn Fn(&str) -> Option<String> + Sync)) -> 
         Ok(boot) if config.is_some() && !args.access.is_named() => doctor::access(boot),
         Ok(_) | Err(_) => args.access.clone(),
     };
+    let known = known(boot.as_ref().ok(), &access);
+    let mut add = |name: &str, text: &str| archive.add(name, &known.strip(text));
     let pid = boot.as_ref().ok().and_then(doctor::process);
     for (name, text) in here::settings(config.as_deref(), variable) {
-        tar.add(&name, &text);
+        add(&name, &text);
     }
-    tar.add("here/limits.txt", &here::limits(pid));
-    tar.add("here/log.txt", &here::log(pid));
-    tar.add(
+    add("here/limits.txt", &here::limits(pid));
+    add("here/log.txt", &here::log(pid));
+    add(
         "here/doctor.txt",
         &match &boot {
             Ok(boot) => redact::text(&doctor::human(&doctor::look(boot))),
             Err(error) => redact::text(&format!("the configuration cannot be read: {error}\n")),
         },
     );
-    tar.add("here/version.txt", &version());
+    add("here/version.txt", &version());
     let nodes = match fleet::known(&access, clock::now() + ANSWER_WITHIN) {
         Ok(nodes) => nodes,
         Err(error) => {
@@ -135,7 +137,7 @@ fn gather(args: &Bundle, variable: &(dyn Fn(&str) -> Option<String> + Sync)) -> 
     for (at, (node, answer)) in nodes.iter().zip(answers).enumerate() {
         let dir = format!("nodes/{}", named(at, node));
         for (name, text) in answer.files {
-            tar.add(&format!("{dir}/{name}"), &text);
+            add(&format!("{dir}/{name}"), &text);
         }
         missing.extend(answer.missing.into_iter().map(|problem| format!("{dir}: {problem}")));
     }
@@ -143,16 +145,32 @@ fn gather(args: &Bundle, variable: &(dyn Fn(&str) -> Option<String> + Sync)) -> 
         let access = access.by(clock::now() + AGREED_WITHIN);
         for (name, ask) in agreed() {
             match access.ask(&ask) {
-                Ok(document) => tar.add(name, &pretty(document)),
+                Ok(document) => add(name, &pretty(document)),
                 Err(error) => missing.push(format!("{name}: {error}")),
             }
         }
     }
-    let missing: Vec<String> = missing.iter().map(|problem| redact::text(problem)).collect();
+    let missing: Vec<String> = missing.iter().map(|problem| known.strip(&redact::text(problem))).collect();
     if !missing.is_empty() {
-        tar.add("missing.txt", &(missing.join("\n") + "\n"));
+        add("missing.txt", &(missing.join("\n") + "\n"));
     }
-    Ok(Made { bytes: tar.end(), missing, answered })
+    Ok(Made { bytes: archive.end(), missing, answered })
+}
+
+/// The secrets that this command itself holds: what it shows the nodes, and what the configuration names.
+fn known(boot: Option<&Boot>, access: &Access) -> redact::Known {
+    let mut known = redact::Known::default();
+    if let Some(token) = access.secret() {
+        known.add(token.expose());
+    }
+    let Some(boot) = boot else { return known };
+    for text in [&boot.listen.admin_token, &boot.cluster.join_token].into_iter().flatten() {
+        known.add(text.expose());
+    }
+    for key in [&boot.cluster.seal_key, &boot.cluster.seal_key_old].into_iter().flatten() {
+        known.add_bytes(key.expose());
+    }
+    known
 }
 
 /// What one node said.

@@ -29,8 +29,24 @@ const PREFIXES: [&str; 16] = [
 /// The fewest characters behind such a beginning.
 const PREFIXED_MIN: usize = 6;
 /// Names whose values are secret, at the end of a longer one too: `OPENAI_API_KEY`.
-const SECRET_NAMES: [&str; 10] =
-    ["password", "passwd", "passphrase", "secret", "token", "apikey", "_key", "-key", "authorization", "cookie"];
+const SECRET_NAMES: [&str; 16] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "pass",
+    "secret",
+    "token",
+    "apikey",
+    "_key",
+    "-key",
+    "authorization",
+    "cookie",
+    "credential",
+    "credentials",
+    "signature",
+    "sig",
+];
 /// Words beside which what looks random is secret.
 const NEAR: [&str; 8] = ["key", "token", "secret", "passw", "credential", "bearer", "auth", "cookie"];
 /// How far a word is near, in characters.
@@ -39,6 +55,8 @@ const NEAR_BEHIND: usize = 24;
 /// The fewest characters of what looks random beside such a word, and anywhere.
 const RANDOM_MIN: usize = 20;
 const RANDOM_ANYWHERE_MIN: usize = 32;
+/// The fewest hexadecimal digits that are secret anywhere: a key of 24 bytes has 48, a commit's name 40.
+const HEX_MIN: usize = 41;
 
 /// A document without secrets: by the names of its members, and by the look of its texts.
 pub(super) fn document(document: Value) -> Value {
@@ -70,6 +88,37 @@ fn is_secret(name: &str) -> bool {
         .iter()
         .any(|word| name.contains(word))
         && name != "hash_prefix"
+}
+
+/// Secrets that are known, which go wherever they stand, whatever they look like.
+#[derive(Default)]
+pub(super) struct Known(Vec<String>);
+
+impl Known {
+    /// A shorter one would take words away that have nothing to do with it.
+    const MIN: usize = 6;
+
+    /// One more, as it is written.
+    pub(super) fn add(&mut self, secret: &str) {
+        if secret.len() >= Self::MIN {
+            self.0.push(secret.to_owned());
+        }
+    }
+
+    /// One more of so many bytes, in each way they are written.
+    pub(super) fn add_bytes(&mut self, secret: &[u8]) {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.add(&hex.to_ascii_uppercase());
+        self.add(&hex);
+        [STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD].iter().for_each(|base64| self.add(&base64.encode(secret)));
+    }
+
+    /// A text without them.
+    pub(super) fn strip(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED))
+    }
 }
 
 /// A text without secrets.
@@ -223,7 +272,9 @@ fn random(run: &str, between: &str, is_near: impl Fn() -> bool) -> Option<String
         let has = |is: fn(&u8) -> bool| run.bytes().any(|byte| is(&byte));
         let (digits, lower, upper) =
             (has(u8::is_ascii_digit), has(u8::is_ascii_lowercase), has(u8::is_ascii_uppercase));
-        (any && run.len() >= RANDOM_ANYWHERE_MIN && digits && lower && upper)
+        let is_hex = run.len() >= HEX_MIN && run.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (any && is_hex)
+            || (any && run.len() >= RANDOM_ANYWHERE_MIN && digits && lower && upper)
             || (run.len() >= RANDOM_MIN && digits && (lower || upper) && is_near())
     };
     // A path's parts are names; base64 has slashes too, and seldom begins with one.
@@ -277,9 +328,30 @@ mod tests {
                 "-----BEGIN EC PRIVATE KEY-----(redacted)\nend",
             ),
             ("token=a\nnext", "token=(redacted)\nnext"),
+            ("pwd=hunter2plain pass: tigerlily99", "pwd=(redacted) pass: (redacted)"),
+            ("it was 00112233445566778899aabbccddeeff0011223344556677", "it was (redacted)"),
         ] {
             assert_eq!(text(line), kept);
         }
+    }
+
+    #[test]
+    fn what_is_known_goes_however_it_is_written() {
+        let mut known = Known::default();
+        known.add("plain words");
+        known.add("short");
+        known.add_bytes(&[0xab; 12]);
+
+        let base64 = "q6urq6urq6urq6ur";
+        for line in [
+            "a plain words b",
+            "a abababababababababababab b",
+            "a ABABABABABABABABABABABAB b",
+            &format!("a {base64} b"),
+        ] {
+            assert_eq!(known.strip(line), "a (redacted) b");
+        }
+        assert_eq!(known.strip("short"), "short", "it may be anybody's word");
     }
 
     #[test]

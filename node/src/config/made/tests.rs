@@ -108,11 +108,23 @@ fn a_token_that_an_earlier_program_kept_in_clear_stays_good_and_is_in_clear_no_m
     let file = dir.path().join(TOKEN_FILE);
     std::fs::write(&file, "troupe-admin-old\n").unwrap();
 
+    let configured = Secret::new("own".to_owned());
+    assert_eq!(own_token(Some(&configured), dir.path(), true).unwrap(), Some(OwnToken::kept("own")));
     for _ in 0..2 {
         assert_eq!(own_token(None, dir.path(), false).unwrap(), Some(OwnToken::kept("troupe-admin-old")));
         assert!(!std::fs::read_to_string(&file).unwrap().contains("troupe-admin-old"));
     }
     assert_eq!(mode(&file), 0o600);
+}
+
+#[test]
+fn a_token_that_looks_like_a_hash_is_a_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = "5e".repeat(32);
+    std::fs::write(dir.path().join(TOKEN_FILE), &token).unwrap();
+
+    assert_eq!(own_token(None, dir.path(), false).unwrap(), Some(OwnToken::kept(&token)));
+    assert!(!std::fs::read_to_string(dir.path().join(TOKEN_FILE)).unwrap().contains(&token));
 }
 
 #[test]
