@@ -176,10 +176,10 @@ impl Thread {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Whether connections are closed behind their requests: from when the node is unready on, so that whoever is in use
-    /// hears of it before it is closed.
+    /// Whether connections are closed behind their requests. Asked for every reply: what is looked at first never changes
+    /// while the node serves.
     pub fn is_leaving(&self) -> bool {
-        self.house.health.phase() == Phase::Draining
+        self.house.health.phase() == Phase::Draining && *self.flow.borrow() >= Flow::Draining
     }
 
     /// Counts a request as in flight until the guard is dropped.

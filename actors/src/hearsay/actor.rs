@@ -160,18 +160,7 @@ fn digest(state: &mut State, known: &[Known], incarnation: u64, now: Instant) ->
 /// may come that would find out that it does again.
 fn join(state: &mut State, known: &[Known], now: Instant, digest: &mut Digest) {
     let seen: Vec<Seen> = known.iter().map(|(target, _)| seen(state, target, now)).collect();
-    let next = state.uplink.judged(&seen, now);
-    // What it would be cut off from is all that it reaches: a provider that was not tried of late is asked first.
-    let untried = if next.is_cut() && !state.uplink.is_cut() { untried(known, &seen, now) } else { Vec::new() };
-    state.is_asking = !untried.is_empty();
-    for (target, rules) in untried {
-        let account = TargetId { model: "".into(), ..target.id.clone() };
-        let doubt = Doubt { target: Arc::downgrade(target), rules: rules.clone(), until: now + OWN_PROBES_FOR };
-        digest.doubts.entry(account.provider.clone()).or_default().insert(account, doubt);
-    }
-    if !state.is_asking {
-        state.uplink = next;
-    }
+    state.uplink = state.uplink.judged(&seen, now);
     let failing = || known.iter().zip(&seen).filter(|(_, seen)| seen.is_failing(now)).map(|(known, _)| known);
     // Looked at again soon: it may have to be said that it is so, and that it is so no more.
     digest.is_busy |= failing().next().is_some();
@@ -183,21 +172,6 @@ fn join(state: &mut State, known: &[Known], now: Instant, digest: &mut Digest) {
     }
     let providers: BTreeSet<ProviderId> = failing().map(|(target, _)| target.id.provider.clone()).collect();
     digest.cut_off = Some(CutOff { providers: providers.into_iter().collect(), witness });
-}
-
-/// One target of each provider of which nothing was tried of late.
-fn untried<'a>(known: &'a [Known], seen: &[Seen], now: Instant) -> Vec<&'a Known> {
-    let tried: BTreeSet<&ProviderId> = known
-        .iter()
-        .zip(seen)
-        .filter(|(_, seen)| seen.is_tried(now))
-        .map(|((target, _), _)| &target.id.provider)
-        .collect();
-    let mut first: BTreeMap<&ProviderId, &Known> = BTreeMap::new();
-    for entry in known.iter().filter(|(target, _)| !tried.contains(&target.id.provider)) {
-        first.entry(&entry.0.id.provider).or_insert(entry);
-    }
-    first.into_values().collect()
 }
 
 fn seen(state: &State, target: &Target, now: Instant) -> Seen {

@@ -51,8 +51,6 @@ pub struct CutOff {
 pub(crate) struct State {
     pub(crate) heard: Heard,
     pub(crate) uplink: Uplink,
-    /// Whether it asks providers by itself before it takes this node for cut off.
-    pub(crate) is_asking: bool,
     pub(crate) news: Vec<News>,
     pub(crate) told: BTreeMap<ProviderId, Told>,
     serial: u64,
@@ -210,7 +208,7 @@ impl Hall {
         let Some(board) = &self.board else { return Turn::default() };
         let (account, print) = (AccountId::of(id), fingerprint.print());
         let state = self.state();
-        if state.uplink.is_cut() || state.is_asking {
+        if state.uplink.is_cut() {
             return Turn { is_own: true, ..Turn::default() };
         }
         let (turn, last) = state.turn(&account, print, now);

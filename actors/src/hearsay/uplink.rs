@@ -93,12 +93,6 @@ impl Seen {
         Self { silent, ..*self }
     }
 
-    /// Whether it was tried of late, whatever came of it.
-    pub(crate) fn is_tried(&self, now: Instant) -> bool {
-        let last = self.answered.max(self.silent.map(|(_, last)| last));
-        last.is_some_and(|last| now.saturating_duration_since(last) <= TRIED_FOR)
-    }
-
     /// Whether it was tried of late, and nobody answered.
     pub(crate) fn is_failing(&self, now: Instant) -> bool {
         let silent = self.settled().silent;

@@ -86,8 +86,6 @@ fn pool(id: &str, members: Vec<MemberLayout>) -> PoolLayout {
 #[derive(Clone, Copy, Debug)]
 enum Script {
     Says(Probed),
-    /// This provider is there, and no other.
-    Reaches(&'static str),
     Hangs,
     Panics,
 }
@@ -101,11 +99,8 @@ impl Prober for Scripted {
     fn probe(&self, target: &TargetId) -> Pin<Box<dyn Future<Output = Probed> + Send>> {
         self.probed.lock().unwrap().push(target.clone());
         let script = *self.script.lock().unwrap();
-        let provider = target.provider.clone();
         Box::pin(async move {
             match script {
-                Script::Reaches(there) if provider.as_str() == there => Probed::Alive,
-                Script::Reaches(_) => Probed::Dead,
                 Script::Says(probed) => probed,
                 Script::Hangs => std::future::pending().await,
                 Script::Panics => panic!("a drill"),

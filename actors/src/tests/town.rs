@@ -407,28 +407,3 @@ async fn a_node_out_of_rotation_is_no_witness() {
         assert!(!town.is_out(0), "nobody would do better");
     }
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_lost_one_provider_asks_the_idle_others_before_it_leaves_rotation() {
-    let town = Town::of(2, vec![pool("chat", vec![member("p", "m")]), pool("rare", vec![member("q", "m")])]).await;
-    town.script(Script::Says(Probed::Alive));
-    town.worlds[0].script(Script::Reaches("q"));
-    let call = async || {
-        town.worlds[0].fail(0, unreachable()).ok();
-        town.worlds[1].succeed(0, millis(5)).unwrap();
-        town.all_live();
-        tokio::time::sleep(millis(100)).await;
-    };
-
-    for _ in 0..400 {
-        call().await;
-        assert!(!town.is_out(0), "the other provider answers it");
-    }
-
-    town.worlds[0].script(Script::Says(Probed::Dead));
-    let began = clock();
-    while !town.is_out(0) {
-        assert!(clock() - began < secs(40), "it reaches nobody");
-        call().await;
-    }
-}
